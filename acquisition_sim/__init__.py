@@ -1,0 +1,1 @@
+"""The simulated instrument: replays recordings, and simulates a specimen."""

@@ -1,0 +1,1 @@
+"""Forecasting of in situ electron energy loss spectra, beside the instrument."""

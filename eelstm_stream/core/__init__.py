@@ -1,0 +1,1 @@
+"""Pure logic: no clock, no sockets, no files, no inference."""

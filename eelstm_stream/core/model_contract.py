@@ -1,0 +1,145 @@
+"""The contract of a model file: names of its tensors, and what its metadata must say."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
+
+from eelstm_stream.core.phase import PhaseFunctional
+from eelstm_stream.errors import UnusableInputError
+from eelstm_stream.wire.messages import (
+    MAX_HORIZONS,
+    EnergyAxis,
+    Finite,
+    Name,
+    NonNegativeFinite,
+    PositiveFinite,
+    Sha256,
+)
+
+PREFIX = "eelstm."
+WINDOW_INPUT = "window"  # float32 (batch, window, channel): aligned counts at the reference dose, oldest first
+HISTORY_INPUT = "history"  # optional, float32 (batch, channel): mean of the session's aligned spectra so far
+FORECAST_OUTPUT = "forecast"  # float32 (batch, horizon, channel): counts at the reference dose
+PHASE_OUTPUT = "phase"  # float32 (batch, horizon): damage coordinate
+
+
+def _array_from(value: Any) -> Any:
+    if isinstance(value, str):
+        return np.frombuffer(base64.b64decode(value, validate=True), dtype="<f4")
+    return value
+
+
+def _finite_vector(value: Any) -> NDArray[np.float32]:
+    array = np.asarray(_array_from(value), dtype=np.float32)
+    if array.ndim != 1 or not np.isfinite(array).all():
+        raise ValueError("not a vector of finite numbers")
+    return array
+
+
+Vector = Annotated[
+    NDArray[np.float32],  # (channel,) float32; in JSON the base64 of its little-endian bytes
+    BeforeValidator(_finite_vector),
+    PlainSerializer(lambda a: base64.b64encode(np.ascontiguousarray(a, "<f4").tobytes()).decode(), return_type=str),
+]
+
+
+class TrainingRun(BaseModel):
+    """One recording that a model was trained on."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    sha256: Sha256
+
+
+class HorizonError(BaseModel):
+    """Validation errors at one horizon: over frames and channels, counts at the reference dose."""
+
+    model_config = ConfigDict(frozen=True)
+
+    horizon: int = Field(ge=1, le=MAX_HORIZONS)
+    rmse: NonNegativeFinite
+    noise_floor: NonNegativeFinite
+    baselines: dict[str, NonNegativeFinite] = Field(description="name of a baseline to its rmse")
+    phase_rmse: NonNegativeFinite = Field(description="of the forecast phase against the measured one")
+
+
+class ModelMetadata(BaseModel):
+    """What a model file says of itself, in `metadata_props` under the prefix `eelstm.`, one JSON value a field."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", arbitrary_types_allowed=True, allow_inf_nan=False)
+    REQUIRED_MESSAGE: ClassVar[str] = "export it with `eelstm train`, which writes them"
+
+    contract: Literal[1] = 1
+    name: Name
+    energy_axis: EnergyAxis
+    window: int = Field(ge=1, le=1024, description="number of spectra in the window")
+    horizons: tuple[Annotated[int, Field(ge=1, le=MAX_HORIZONS)], ...] = Field(min_length=1, max_length=MAX_HORIZONS)
+    window_domain: Literal["frame", "dose"] = "frame"
+    reference_dwell_s: PositiveFinite
+    reference_dose_pC: PositiveFinite
+    simulated: bool = Field(description="whether the training data was simulated")
+    trained_on: str = Field(description="one sentence on the training data")
+    training_runs: tuple[TrainingRun, ...] = Field(min_length=1)
+    preprocessing: str = Field(description="one sentence on what happens to counts before the graph")
+    alignment_reference: Vector
+    alignment_range_eV: tuple[Finite, Finite]
+    alignment_max_shift_eV: PositiveFinite
+    phase_numerator: Vector
+    phase_denominator: Vector
+    variance_over_mean: PositiveFinite = Field(description="noise model of the training data: variance = this × mean")
+    counts_low: Finite = Field(description="smallest count in the training data; the scaler's 0")
+    counts_high: Finite = Field(description="largest count in the training data; the scaler's 1")
+    validation: tuple[HorizonError, ...] = Field(min_length=1)
+    versions: dict[str, str] = Field(description="library name to version at training")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ModelMetadata:
+        for field in ("alignment_reference", "phase_numerator", "phase_denominator"):
+            if getattr(self, field).shape != (self.energy_axis.size,):
+                raise ValueError(f"{field} has {getattr(self, field).size} channels, the axis {self.energy_axis.size}")
+        if tuple(v.horizon for v in self.validation) != self.horizons:
+            raise ValueError("validation errors and horizons differ")
+        if list(self.horizons) != sorted(set(self.horizons)):
+            raise ValueError("horizons must rise")
+        if self.counts_high <= self.counts_low:
+            raise ValueError("counts_high must be above counts_low")
+        return self
+
+    @property
+    def phase(self) -> PhaseFunctional:
+        """The phase functional on the model's axis."""
+        return PhaseFunctional(self.phase_numerator, self.phase_denominator)
+
+
+def to_properties(metadata: ModelMetadata) -> dict[str, str]:
+    """Metadata as the string properties of an ONNX file."""
+    return {PREFIX + key: json.dumps(value) for key, value in metadata.model_dump(mode="json").items()}
+
+
+def from_properties(properties: Mapping[str, str], origin: str) -> ModelMetadata:
+    """Metadata from the properties of an ONNX file. Raises UnusableInputError that names `origin` and the fields at fault."""
+    ours = {key.removeprefix(PREFIX): value for key, value in properties.items() if key.startswith(PREFIX)}
+    if not ours:
+        raise UnusableInputError(
+            f"{origin} has no {PREFIX}* metadata, so its axis, window and horizons are unknown: "
+            f"{ModelMetadata.REQUIRED_MESSAGE}."
+        )
+    try:
+        return ModelMetadata.model_validate({key: json.loads(value) for key, value in ours.items()})
+    except json.JSONDecodeError as error:
+        raise UnusableInputError(
+            f"{origin} has metadata that is not JSON ({error}): {ModelMetadata.REQUIRED_MESSAGE}."
+        ) from None
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'metadata'}: {e['msg']}" for e in error.errors()[:3])
+        raise UnusableInputError(
+            f"{origin} has unusable metadata ({faults}): {ModelMetadata.REQUIRED_MESSAGE}."
+        ) from None

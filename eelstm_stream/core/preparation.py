@@ -1,0 +1,58 @@
+"""What happens to the counts of one spectrum before the graph: the same chain in training and in the service."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eelstm_stream.core.alignment import Alignment, Shift
+from eelstm_stream.core.energy_axis import Rebinning, covers
+from eelstm_stream.errors import UnusableInputError
+from eelstm_stream.wire.messages import EnergyAxis
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A spectrum as the model wants it."""
+
+    counts: NDArray[np.float32]  # (channel,) on the model's axis, at the reference dose, aligned where that was possible
+    shift: Shift  # what was taken out
+
+
+class Preparation:
+    """Normalise, resample to the model's axis, align to the model's reference.
+
+    The shift is found on the model's axis, where the reference lives, and taken out by resampling the camera's counts
+    once more with it: resampling what was already resampled would smooth twice.
+    """
+
+    def __init__(
+        self, source_axis: EnergyAxis, model_axis: EnergyAxis, alignment: Alignment, *, origin: str = "the stream"
+    ) -> None:
+        """alignment: against a reference on `model_axis`. origin: what errors call the source of the spectra.
+
+        Raises UnusableInputError where the source does not cover the model's axis.
+        """
+        if not covers(source_axis, model_axis):
+            raise UnusableInputError(f"{origin} covers {source_axis}, and the model needs {model_axis}.")
+        self._alignment = alignment
+        self._rebinning = Rebinning(source_axis, model_axis)
+
+    @property
+    def is_resampling(self) -> bool:
+        """Whether a spectrum without drift would be changed by more than its dose."""
+        return not self._rebinning.is_identity
+
+    def __call__(self, counts: NDArray[np.generic], scale: float) -> Prepared:
+        """Prepare one spectrum.
+
+        counts: `(channel,)` on the source axis, any real dtype. scale: factor to the reference dose (`dose.normalisation`).
+        """
+        normalised = np.asarray(counts, dtype=np.float64) * scale
+        resampled = self._rebinning(normalised)
+        shift = self._alignment.shift_of(resampled)
+        if shift.shift_eV == 0.0:
+            return Prepared(resampled, shift)
+        return Prepared(self._rebinning(normalised, shift.shift_eV), shift)

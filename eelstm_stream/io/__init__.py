@@ -1,0 +1,1 @@
+"""Shells around the outside world: clock, sockets, ONNX session, recordings, configuration, processes."""

@@ -1,0 +1,1 @@
+"""The wire: messages, topics and the codec. The only code that knows bytes."""

@@ -1,0 +1,345 @@
+"""Every message on the wire: one pydantic class a document. This module is the reference of the wire.
+
+Rules that hold for all of them: numbers are finite and counts bounded; times are UTC; a `*_mono_ns` is read from the
+sender's monotonic clock, and two of them compare only when their sessions name the same `clock_id`. Fields may be added
+with defaults and are never retyped. Data messages ignore fields that they do not know; commands refuse them.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+MAX_CHANNELS = 65_536  # a spectrometer camera has at most a few thousand columns; this leaves room, and bounds memory
+MAX_HORIZONS = 64
+MAX_SEQ = 2**53 - 1  # the largest integer that a JSON reader in any language keeps exact
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+PositiveFinite = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegativeFinite = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Seq = Annotated[int, Field(ge=0, le=MAX_SEQ)]
+Nanoseconds = Annotated[int, Field(ge=0, le=2**63 - 1)]
+Count = Annotated[int, Field(ge=0, le=MAX_SEQ)]
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$")]
+InstrumentName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+Text = Annotated[str, StringConstraints(max_length=2000)]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+PayloadDtype = Literal["<f4", "<u2", "<u4"]
+
+
+class Document(BaseModel):
+    """Base of everything in a header: immutable, strict about types, tolerant of fields from a newer sender."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="ignore", allow_inf_nan=False, populate_by_name=True)
+
+
+class Message(Document):
+    """What every header carries."""
+
+    SCHEMA: ClassVar[str]  # name/version: the only value that the `schema` field takes
+    KIND: ClassVar[str]  # the row of `topics.TOPICS` that it travels on
+
+    schema_: str = Field(alias="schema", description="name and version of this message's schema, as name/version")
+    session: Name = Field(description="uid of the acquisition session; a new one means a clean start")
+    seq: Seq = Field(description="strictly increasing among one sender's messages of this kind within a session")
+    sent_mono_ns: Nanoseconds = Field(
+        description="sender's monotonic clock when the message was handed to its socket, ns"
+    )
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: object) -> None:
+        cls.SCHEMA = cls.model_fields["schema_"].default
+
+
+class EnergyAxis(Document):
+    """Energy-loss axis: channel i is centred on `offset_eV + i × dispersion_eV`."""
+
+    offset_eV: Finite = Field(description="energy loss at the centre of channel 0, eV")
+    dispersion_eV: PositiveFinite = Field(description="energy per channel, eV")
+    size: int = Field(ge=1, le=MAX_CHANNELS, description="number of channels")
+
+    @property
+    def first_eV(self) -> float:
+        """Lower edge of the first channel, eV."""
+        return self.offset_eV - self.dispersion_eV / 2
+
+    @property
+    def last_eV(self) -> float:
+        """Upper edge of the last channel, eV."""
+        return self.offset_eV + (self.size - 0.5) * self.dispersion_eV
+
+    def __str__(self) -> str:
+        centre_eV = self.offset_eV + (self.size - 1) * self.dispersion_eV
+        return f"{self.offset_eV:.1f} to {centre_eV:.1f} eV at {self.dispersion_eV:g} eV"
+
+
+class SessionStart(Message):
+    """An acquisition begins: everything that a reader must know to use the spectra that follow. No payload."""
+
+    KIND: ClassVar[str] = "session"
+
+    schema_: Literal["eelstm.session_start/1"] = Field("eelstm.session_start/1", alias="schema")
+    instrument: InstrumentName = Field(description="first part of every topic of this instrument")
+    source: Literal["instrument", "replay", "simulation"] = Field(description="where the spectra come from")
+    source_name: Text = Field("", description="file, preset or camera behind the source")
+    specimen: Text = Field("", description="what is under the beam")
+    energy_axis: EnergyAxis = Field(description="axis of every spectrum of this session")
+    dwell_s: PositiveFinite = Field(description="exposure per spectrum at the start, s")
+    frame_period_s: PositiveFinite | None = Field(
+        None, description="start-to-start time of spectra, s; absent: the dwell"
+    )
+    beam_energy_keV: PositiveFinite | None = Field(None, description="beam energy, keV; absent where unknown")
+    beam_current_pA: PositiveFinite | None = Field(None, description="probe current, pA; absent where unknown")
+    convergence_mrad: NonNegativeFinite | None = Field(None, description="convergence semi-angle, mrad")
+    collection_mrad: NonNegativeFinite | None = Field(None, description="collection semi-angle, mrad")
+    probe_area_A2: PositiveFinite | None = Field(None, description="illuminated area, Å², for fluence")
+    dose_is_relative: bool = Field(description="true where the current is unknown and counts as 1 in every dose")
+    saturation_counts: PositiveFinite | None = Field(None, description="counts at which a channel saturates, if known")
+    expected_spectra: Count | None = Field(None, description="number of spectra, where it is known beforehand")
+    started_at: AwareDatetime = Field(description="start of the session, UTC")
+    clock_id: Name = Field(
+        description="names the clock behind every sent_mono_ns of this sender (one boot of one host)"
+    )
+
+
+class SessionEnd(Message):
+    """An acquisition has ended. No payload."""
+
+    KIND: ClassVar[str] = "session"
+
+    schema_: Literal["eelstm.session_end/1"] = Field("eelstm.session_end/1", alias="schema")
+    reason: Literal["finished", "stopped", "failed"] = Field(description="why it ended")
+    text: Text = Field("", description="one sentence on the reason, where there is more to say")
+    spectra: Count = Field(description="number of spectra that were published in the session")
+
+
+class Gap(Message):
+    """Spectra that the source knows to be lost. They are never filled in. No payload."""
+
+    KIND: ClassVar[str] = "session"
+
+    schema_: Literal["eelstm.gap/1"] = Field("eelstm.gap/1", alias="schema")
+    first_seq: Seq = Field(description="first lost spectrum")
+    last_seq: Seq = Field(description="last lost spectrum")
+    reason: Text = Field(description="why they were lost")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Gap:
+        if self.last_seq < self.first_seq:
+            raise ValueError("last_seq is before first_seq")
+        return self
+
+
+class Spectrum(Message):
+    """One acquired spectrum. Payload: `(channel,)` float32, uint16 or uint32 counts, little-endian."""
+
+    KIND: ClassVar[str] = "spectrum"
+
+    schema_: Literal["eelstm.spectrum/1"] = Field("eelstm.spectrum/1", alias="schema")
+    dtype: PayloadDtype = Field(description="element type of the payload, as numpy writes it")
+    shape: tuple[Annotated[int, Field(ge=1, le=MAX_CHANNELS)]] = Field(description="(channel,)")
+    dwell_s: PositiveFinite = Field(description="exposure of this frame, s")
+    beam_current_pA: PositiveFinite | None = Field(None, description="probe current, pA; absent where unknown")
+    dose_pC: PositiveFinite | None = Field(
+        None, description="beam_current_pA × dwell_s; absent where the current is unknown"
+    )
+    acquired_at: AwareDatetime = Field(description="start of exposure, UTC")
+    acquired_until: AwareDatetime = Field(description="end of exposure, UTC")
+
+
+class Interval(Document):
+    """A value with its 95 % interval."""
+
+    value: Finite
+    low: Finite
+    high: Finite
+
+
+class QualityFlag(Document):
+    """Something that a reader should know before trusting a forecast."""
+
+    flag: Literal[
+        "gap_in_window",
+        "alignment_uncertain",
+        "outside_training_range",
+        "dwell_differs_from_training",
+        "dose_is_relative",
+        "resampled",
+        "saturated",
+    ]
+    reason: Text
+
+
+class CameTrue(Document):
+    """How the forecasts that aimed at the newest spectrum turned out. Errors over channels, counts at the reference dose."""
+
+    horizon: int = Field(ge=1, le=MAX_HORIZONS, description="steps ahead at which the forecast was made")
+    rmse: NonNegativeFinite = Field(description="of the forecast")
+    rmse_persistence: NonNegativeFinite = Field(description="of the newest spectrum at the time of the forecast")
+    rmse_window_mean: NonNegativeFinite = Field(description="of the mean of the window at the time of the forecast")
+
+
+class LiveSkill(Document):
+    """Errors of this session's forecasts that have come true so far, over spectra, channels and horizons."""
+
+    matured: Count = Field(description="number of (spectrum, horizon) pairs behind these figures")
+    rmse: NonNegativeFinite = Field(description="of the forecasts, counts at the reference dose")
+    rmse_persistence: NonNegativeFinite = Field(description="of persistence on the same pairs")
+    rmse_window_mean: NonNegativeFinite = Field(description="of the mean of the window on the same pairs")
+    noise_floor: NonNegativeFinite | None = Field(
+        None,
+        description="rms noise of one spectrum, from second differences of consecutive spectra; absent before three",
+    )
+    skill: Finite = Field(description="1 − MSE / MSE of persistence; 0 is no better, negative is worse")
+
+
+class StageLatency(Document):
+    """Where the time of one forecast went, ns."""
+
+    queued_ns: Nanoseconds = Field(description="from the source's send to the forecaster taking it up")
+    prepared_ns: Nanoseconds = Field(description="decoding, normalising, resampling, aligning")
+    inferred_ns: Nanoseconds = Field(description="onnxruntime, for the whole batch")
+    batch: int = Field(ge=1, description="number of windows in the batch")
+
+
+class Summary(Message):
+    """A forecast without its spectra. No payload."""
+
+    KIND: ClassVar[str] = "summary"
+
+    schema_: Literal["eelstm.summary/1"] = Field("eelstm.summary/1", alias="schema")
+    from_seq: Seq = Field(description="newest spectrum in the window")
+    spectrum_sent_mono_ns: Nanoseconds = Field(description="that spectrum's sent_mono_ns: latency is counted from it")
+    model_name: Name = Field(description="name in the model's metadata")
+    model_sha256: Sha256 = Field(description="hash of the model file")
+    horizons: tuple[Annotated[int, Field(ge=1, le=MAX_HORIZONS)], ...] = Field(
+        min_length=1, max_length=MAX_HORIZONS, description="steps ahead: 1 is the next spectrum"
+    )
+    valid_at: tuple[AwareDatetime, ...] = Field(
+        max_length=MAX_HORIZONS,
+        description="for each horizon, the expected start of exposure of the spectrum that it forecasts",
+    )
+    window_domain: Literal["frame", "dose"] = Field(description="what a step of the window and the horizon counts")
+    reference_dose_pC: PositiveFinite = Field(
+        description="dose to which all counts here are normalised, and that each step assumes"
+    )
+    reference_dwell_s: PositiveFinite = Field(description="dwell that goes with it in the model's training data")
+    simulated: bool = Field(description="true unless the spectra come from an instrument or a recording of one")
+    trained_on: Text = Field("", description="what the model learnt from; says so when that was simulated")
+    phase_now: Interval | None = Field(
+        None, description="damage coordinate of the newest spectrum: 0 pristine, 1 transformed"
+    )
+    phase: tuple[Interval, ...] = Field(max_length=MAX_HORIZONS, description="damage coordinate at each horizon")
+    came_true: tuple[CameTrue, ...] = Field((), max_length=MAX_HORIZONS, description="forecasts that aimed at from_seq")
+    skill: LiveSkill | None = Field(None, description="absent until a forecast has come true")
+    quality: tuple[QualityFlag, ...] = Field((), max_length=16)
+    latency: StageLatency
+
+
+class Forecast(Summary):
+    """A forecast. Payload: `(horizon, channel)` float32 counts at the reference dose, little-endian, C order."""
+
+    KIND: ClassVar[str] = "forecast"
+
+    schema_: Literal["eelstm.forecast/1"] = Field("eelstm.forecast/1", alias="schema")  # type: ignore[assignment]
+    energy_axis: EnergyAxis = Field(description="axis of the payload's channels (the model's, not the camera's)")
+    dtype: Literal["<f4"] = Field("<f4", description="element type of the payload, as numpy writes it")
+    shape: tuple[
+        Annotated[int, Field(ge=1, le=MAX_HORIZONS)],
+        Annotated[int, Field(ge=1, le=MAX_CHANNELS)],
+    ] = Field(description="(horizon, channel)")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Forecast:
+        if self.shape != (len(self.horizons), self.energy_axis.size):
+            raise ValueError("shape is not (number of horizons, size of the energy axis)")
+        return self
+
+
+class Counters(Document):
+    """What a forecaster has seen and done in its session."""
+
+    spectra: Count = Field(0, description="spectra taken into the window")
+    forecasts: Count = Field(0, description="forecasts published")
+    refused: Count = Field(0, description="spectra refused: wrong axis or shape, not finite, negative")
+    invalid: Count = Field(0, description="spectra without signal or saturated: no forecast from them")
+    lost: Count = Field(0, description="spectra missing by their numbers")
+    duplicate: Count = Field(0, description="spectra seen before")
+    late: Count = Field(0, description="spectra that arrived after a newer one")
+    malformed: Count = Field(0, description="messages that could not be decoded")
+
+
+class Status(Message):
+    """State of a process, on every change and once a second. No payload."""
+
+    KIND: ClassVar[str] = "status"
+
+    schema_: Literal["eelstm.status/1"] = Field("eelstm.status/1", alias="schema")
+    sender: Name = Field(description="which process speaks: forecaster, simulator, controller, guard")
+    state: Literal["waiting", "filling", "forecasting", "refused", "invalid", "silent", "ended"]
+    text: Text = Field(description="the state in one sentence, for a person")
+    needed: Count = Field(0, description="spectra that the window still needs before the first forecast")
+    model_name: Name | None = None
+    model_sha256: Sha256 | None = None
+    counters: Counters = Counters()
+
+
+class Proposal(Message):
+    """What the controller would like the instrument to do next. No payload; the guard decides."""
+
+    KIND: ClassVar[str] = "proposal"
+
+    schema_: Literal["eelstm.proposal/1"] = Field("eelstm.proposal/1", alias="schema")
+    from_seq: Seq = Field(description="spectrum behind the forecast that this follows from")
+    preset: Literal["preserve", "resolve", "track", "advise"]
+    blank: bool = Field(description="true asks for the beam to be blanked")
+    dwell_s: PositiveFinite = Field(description="dwell for the next frames, s")
+    beam_current_pA: PositiveFinite = Field(description="current for the next frames, pA")
+    plan_dose_pC: tuple[NonNegativeFinite, ...] = Field(
+        max_length=MAX_HORIZONS, description="dose of each planned frame, pC"
+    )
+    lease_s: PositiveFinite = Field(description="for how long it asks to keep this rate, s")
+    expires_mono_ns: Nanoseconds = Field(description="after this the guard must ignore it")
+    reason: Text
+
+
+class Readback(Document):
+    """What the instrument says that it does."""
+
+    dwell_s: PositiveFinite
+    beam_current_pA: NonNegativeFinite
+    blanked: bool
+
+
+class Decision(Message):
+    """What the guard did with a proposal or an operator's command. No payload."""
+
+    KIND: ClassVar[str] = "decision"
+
+    schema_: Literal["eelstm.decision/1"] = Field("eelstm.decision/1", alias="schema")
+    proposal_seq: Seq | None = Field(None, description="the proposal decided on; absent for an operator's command")
+    outcome: Literal["accepted", "clamped", "refused"]
+    reason: Text
+    mode: Literal["disarmed", "auto", "hold", "override", "blank", "blank_latched"]
+    dwell_s: PositiveFinite | None = None
+    beam_current_pA: NonNegativeFinite | None = None
+    lease_dose_pC: NonNegativeFinite = Field(0.0, description="dose set aside for the lease, pC")
+    lease_s: NonNegativeFinite = Field(0.0, description="time to live of the lease, s")
+    spent_dose_pC: NonNegativeFinite = Field(description="ledger: dose spent and leased so far, pC")
+    budget_dose_pC: PositiveFinite = Field(description="ledger: dose that may be spent in all, pC")
+    readback: Readback | None = None
+
+
+class SnapshotRequest(BaseModel):
+    """A late joiner asks the instrument's request socket for its session and recent spectra. A command: strict."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", populate_by_name=True)
+
+    schema_: Literal["eelstm.snapshot_request/1"] = Field("eelstm.snapshot_request/1", alias="schema")
+    spectra: int = Field(ge=0, le=256, description="how many of the newest spectra to send, at most")
+
+
+MESSAGES: tuple[type[Message], ...] = (
+    SessionStart, SessionEnd, Gap, Spectrum, Forecast, Summary, Status, Proposal, Decision,
+)  # fmt: skip
