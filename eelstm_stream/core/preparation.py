@@ -12,20 +12,24 @@ from eelstm_stream.core.energy_axis import Rebinning, covers
 from eelstm_stream.errors import UnusableInputError
 from eelstm_stream.wire.messages import EnergyAxis
 
+_ALIKE_CHANNELS = 0.01  # two axes closer than this, all along, are one axis written down with different rounding
+
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """A spectrum as the model wants it."""
 
-    counts: NDArray[np.float32]  # (channel,) on the model's axis, at the reference dose, aligned where that was possible
+    counts: NDArray[
+        np.float32
+    ]  # (channel,) on the model's axis, at the reference dose, aligned where that was possible
     shift: Shift  # what was taken out
 
 
 class Preparation:
     """Normalise, resample to the model's axis, align to the model's reference.
 
-    The shift is found on the model's axis, where the reference lives, and taken out by resampling the camera's counts
-    once more with it: resampling what was already resampled would smooth twice.
+    The shift is found on the part of the model's axis that the alignment compares, and then taken out in the one
+    resampling of the whole spectrum: resampling what was already resampled would smooth twice.
     """
 
     def __init__(
@@ -38,12 +42,16 @@ class Preparation:
         if not covers(source_axis, model_axis):
             raise UnusableInputError(f"{origin} covers {source_axis}, and the model needs {model_axis}.")
         self._alignment = alignment
+        self._to_search_axis = Rebinning(source_axis, alignment.search_axis)
         self._rebinning = Rebinning(source_axis, model_axis)
 
     @property
     def is_resampling(self) -> bool:
-        """Whether a spectrum without drift would be changed by more than its dose."""
-        return not self._rebinning.is_identity
+        """Whether the source's channels are not the model's: more than a crop."""
+        source, target = self._rebinning.source, self._rebinning.target
+        channels_apart = (target.offset_eV - source.offset_eV) / source.dispersion_eV
+        same_width = abs(target.dispersion_eV / source.dispersion_eV - 1) * target.size < _ALIKE_CHANNELS
+        return not (same_width and abs(channels_apart - round(channels_apart)) < _ALIKE_CHANNELS)
 
     def __call__(self, counts: NDArray[np.generic], scale: float) -> Prepared:
         """Prepare one spectrum.
@@ -51,8 +59,5 @@ class Preparation:
         counts: `(channel,)` on the source axis, any real dtype. scale: factor to the reference dose (`dose.normalisation`).
         """
         normalised = np.asarray(counts, dtype=np.float64) * scale
-        resampled = self._rebinning(normalised)
-        shift = self._alignment.shift_of(resampled)
-        if shift.shift_eV == 0.0:
-            return Prepared(resampled, shift)
+        shift = self._alignment.shift_of(self._to_search_axis(normalised))
         return Prepared(self._rebinning(normalised, shift.shift_eV), shift)

@@ -11,18 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from eelstm_stream.errors import EelstmError
-from eelstm_stream.wire.messages import MESSAGES, Forecast, Message, SnapshotRequest, Spectrum
+from eelstm_stream.wire.messages import MESSAGES, Forecast, Message, Payload, SnapshotReply, SnapshotRequest, Spectrum
 from eelstm_stream.wire.topics import split_topic, topic
 
 MAX_HEADER_BYTES = 64 * 1024  # the longest header, a forecast over 64 horizons, is about 20 kB
 MAX_PAYLOAD_BYTES = 32 * 1024 * 1024  # 64 horizons × 65 536 channels × 4 bytes would be 16 MiB
 EMPTY = b""
-
-Payload = NDArray[np.float32] | NDArray[np.uint16] | NDArray[np.uint32]
 
 
 class WireError(EelstmError):
@@ -93,14 +90,45 @@ def decode(frames: Sequence[bytes]) -> Decoded:
     return Decoded(instrument, message, payload)
 
 
-def decode_snapshot_request(frame: bytes) -> SnapshotRequest:
+def encode_snapshot_request(spectra: int) -> bytes:
+    """The one frame with which a late joiner asks for the session and the newest spectra."""
+    return SnapshotRequest(spectra=spectra).model_dump_json(by_alias=True).encode()
+
+
+def decode_snapshot_request(frames: Sequence[bytes]) -> SnapshotRequest:
     """A late joiner's request. Raises WireError."""
+    if len(frames) != 1:
+        raise WireError(f"a snapshot request has 1 frame, and this one {len(frames)}")
+    frame = frames[0]
     if len(frame) > MAX_HEADER_BYTES:
         raise WireError(f"a request of {len(frame)} bytes is longer than the {MAX_HEADER_BYTES} allowed")
     try:
         return SnapshotRequest.model_validate_json(frame)
     except ValidationError as error:
         raise WireError(f"not a snapshot request: {_first_fault(error)}") from None
+
+
+def encode_snapshot(messages: Sequence[Sequence[bytes]], refused: str | None = None) -> list[bytes]:
+    """The answer to a late joiner: messages already encoded, behind a header that counts them."""
+    header = SnapshotReply(messages=len(messages), refused=refused)
+    return [header.model_dump_json(by_alias=True, exclude_none=True).encode(), *(f for m in messages for f in m)]
+
+
+def decode_snapshot(frames: Sequence[bytes]) -> list[Decoded]:
+    """The messages in an answer to a late joiner. Raises WireError, also where the request was refused."""
+    if not frames or len(frames[0]) > MAX_HEADER_BYTES:
+        raise WireError("a snapshot without a header")
+    try:
+        header = SnapshotReply.model_validate_json(frames[0])
+    except ValidationError as error:
+        raise WireError(f"not a snapshot: {_first_fault(error)}") from None
+    if header.refused is not None:
+        raise WireError(f"the snapshot was refused: {header.refused}")
+    if len(frames) != 1 + 3 * header.messages:
+        raise WireError(
+            f"a snapshot of {header.messages} messages has {1 + 3 * header.messages} frames, not {len(frames)}"
+        )
+    return [decode(frames[i : i + 3]) for i in range(1, len(frames), 3)]
 
 
 def _parse(kind: str, header: bytes) -> Message:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 MAX_CHANNELS = 65_536  # a spectrometer camera has at most a few thousand columns; this leaves room, and bounds memory
@@ -25,6 +27,7 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,
 InstrumentName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 Text = Annotated[str, StringConstraints(max_length=2000)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Payload = NDArray[np.float32] | NDArray[np.uint16] | NDArray[np.uint32]
 PayloadDtype = Literal["<f4", "<u2", "<u4"]
 
 
@@ -211,8 +214,10 @@ class Summary(Message):
     schema_: Literal["eelstm.summary/1"] = Field("eelstm.summary/1", alias="schema")
     from_seq: Seq = Field(description="newest spectrum in the window")
     spectrum_sent_mono_ns: Nanoseconds = Field(description="that spectrum's sent_mono_ns: latency is counted from it")
+    clock_id: Name = Field(description="names the clock of spectrum_sent_mono_ns, as in the session start")
     model_name: Name = Field(description="name in the model's metadata")
     model_sha256: Sha256 = Field(description="hash of the model file")
+    window: Count = Field(description="number of spectra in the window")
     horizons: tuple[Annotated[int, Field(ge=1, le=MAX_HORIZONS)], ...] = Field(
         min_length=1, max_length=MAX_HORIZONS, description="steps ahead: 1 is the next spectrum"
     )
@@ -264,7 +269,7 @@ class Counters(Document):
     forecasts: Count = Field(0, description="forecasts published")
     refused: Count = Field(0, description="spectra refused: wrong axis or shape, not finite, negative")
     invalid: Count = Field(0, description="spectra without signal or saturated: no forecast from them")
-    lost: Count = Field(0, description="spectra missing by their numbers")
+    lost: Count = Field(0, description="spectra missing by their numbers, refused ones among them")
     duplicate: Count = Field(0, description="spectra seen before")
     late: Count = Field(0, description="spectra that arrived after a newer one")
     malformed: Count = Field(0, description="messages that could not be decoded")
@@ -280,8 +285,9 @@ class Status(Message):
     state: Literal["waiting", "filling", "forecasting", "refused", "invalid", "silent", "ended"]
     text: Text = Field(description="the state in one sentence, for a person")
     needed: Count = Field(0, description="spectra that the window still needs before the first forecast")
-    model_name: Name | None = None
+    model_name: Name | None = Field(None, description="the model that this forecaster serves")
     model_sha256: Sha256 | None = None
+    window: Count | None = Field(None, description="number of spectra in that model's window")
     counters: Counters = Counters()
 
 
@@ -331,13 +337,26 @@ class Decision(Message):
     readback: Readback | None = None
 
 
+MAX_SNAPSHOT_SPECTRA = 256
+
+
 class SnapshotRequest(BaseModel):
     """A late joiner asks the instrument's request socket for its session and recent spectra. A command: strict."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", populate_by_name=True)
 
     schema_: Literal["eelstm.snapshot_request/1"] = Field("eelstm.snapshot_request/1", alias="schema")
-    spectra: int = Field(ge=0, le=256, description="how many of the newest spectra to send, at most")
+    spectra: int = Field(ge=0, le=MAX_SNAPSHOT_SPECTRA, description="how many of the newest spectra to send, at most")
+
+
+class SnapshotReply(Document):
+    """First frame of the answer to a SnapshotRequest; three frames follow for each message, as they stood on the wire."""
+
+    schema_: Literal["eelstm.snapshot_reply/1"] = Field("eelstm.snapshot_reply/1", alias="schema")
+    messages: int = Field(
+        ge=0, le=MAX_SNAPSHOT_SPECTRA + 1, description="how many follow: the session start, then spectra"
+    )
+    refused: Text | None = Field(None, description="why the request was refused, in one sentence")
 
 
 MESSAGES: tuple[type[Message], ...] = (

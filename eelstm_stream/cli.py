@@ -1,0 +1,120 @@
+"""The program `eelstm`: subcommands that the installed packages contribute, and how every one of them fails.
+
+Nothing heavy is imported here or in the modules that define the commands: `eelstm --help` must answer at once, so each
+command imports what it needs when it runs.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from eelstm_stream.errors import EelstmError
+
+COMMANDS = "eelstm.commands"  # entry-point group: each names a typer app, or a function that is a command
+
+Config = Annotated[Path | None, typer.Option(help="TOML file; each program reads its own table of it.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, for programs.")]
+WithParent = Annotated[bool, typer.Option("--with-parent", hidden=True)]
+
+
+def serve(
+    spectra: Annotated[
+        str | None, typer.Option(help="Where the instrument publishes.", show_default="tcp://127.0.0.1:17810")
+    ] = None,
+    snapshot: Annotated[
+        str | None,
+        typer.Option(help="Where the instrument answers late joiners.", show_default="tcp://127.0.0.1:17811"),
+    ] = None,
+    publish: Annotated[
+        str | None, typer.Option(help="Where to publish forecasts.", show_default="tcp://127.0.0.1:17812")
+    ] = None,
+    instrument: Annotated[
+        str | None, typer.Option(help="Whose spectra to forecast.", show_default="microscope")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Model file, ONNX.", show_default="the shipped one")] = None,
+    sha256: Annotated[
+        str | None, typer.Option(help="Hash that the model must have.", show_default="the one beside the file")
+    ] = None,
+    config: Config = None,
+    as_json: Json = False,
+    with_parent: WithParent = False,
+) -> None:
+    """Forecast the spectra of an instrument as they come, and publish the forecasts."""
+    from eelstm_stream.daemon import Forecaster, ServeSettings  # noqa: PLC0415
+    from eelstm_stream.io.config import load_settings  # noqa: PLC0415
+    from eelstm_stream.io.model_file import open_model  # noqa: PLC0415
+    from eelstm_stream.io.stopping import Stop  # noqa: PLC0415
+    from eelstm_stream.models import SHIPPED_MODEL  # noqa: PLC0415
+
+    settings = load_settings(
+        ServeSettings,
+        config,
+        spectra=spectra,
+        snapshot=snapshot,
+        publish=publish,
+        instrument=instrument,
+        model=model,
+        sha256=sha256,
+    )
+    opened = open_model(Path(settings.model) if settings.model else SHIPPED_MODEL, settings.sha256)
+    with Stop(with_parent=with_parent) as stop:
+        Forecaster(settings, opened, as_json=as_json).run(stop)
+
+
+def _program() -> typer.Typer:
+    program = typer.Typer(
+        help="Forecasts EELS spectra while they are acquired.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+    for entry in sorted(entry_points(group=COMMANDS), key=lambda e: e.name):
+        command: Any = entry.load()
+        if isinstance(command, typer.Typer):
+            program.add_typer(command, name=entry.name)
+        else:
+            program.command(entry.name)(command)
+    return program
+
+
+def main() -> None:
+    """Run the program; an expected failure is one line on stderr and an exit code, never a traceback."""
+    arguments = sys.argv[1:]
+    debug = "--debug" in arguments
+    sys.exit(run([a for a in arguments if a != "--debug"], debug=debug))
+
+
+def run(arguments: list[str], *, debug: bool = False) -> int:
+    """Run one command line. Returns the exit code: 0 done, 2 bad arguments, 3 unusable input, 1 anything else."""
+    command = typer.main.get_command(_program())
+    try:
+        result = command.main(arguments, prog_name="eelstm", standalone_mode=False)
+    except EelstmError as error:
+        if debug:
+            raise
+        return _fail(str(error), error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        return 0
+    except typer.Exit as error:
+        return error.exit_code
+    except Exception as error:
+        if type(error).__module__.startswith(("click", "typer")):  # its usage errors, whose base typer does not export
+            return _fail(getattr(error, "format_message", error.__str__)().replace("\n", " "), 2)
+        if debug:
+            raise
+        return _fail(f"{type(error).__name__}: {error} (this is a mistake of the program; --debug shows where)", 1)
+    return result if isinstance(result, int) else 0
+
+
+def _fail(sentence: str, exit_code: int) -> int:
+    sys.stderr.write(f"eelstm: {sentence}\n")
+    return exit_code
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,369 @@
+"""`eelstm serve`: spectra in, forecasts out. The shell around `core.pipeline`: sockets, clock, inference, nothing else.
+
+One thread, one loop. What has arrived is taken up together, at most MAX_BATCH spectra at a time, and inferred as one
+batch: on its own a spectrum waits for nothing, and behind a burst the cost of each falls.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, ClassVar
+
+import numpy as np
+import zmq
+from pydantic import Field
+
+from eelstm_stream.core import pipeline
+from eelstm_stream.core.model_contract import ModelMetadata
+from eelstm_stream.core.pipeline import (
+    Accepted,
+    Lost,
+    Refused,
+    SessionClosed,
+    SessionOpened,
+    SessionRefused,
+    SessionUnknown,
+    Silent,
+)
+from eelstm_stream.core.verification import Verification
+from eelstm_stream.io import clock
+from eelstm_stream.io.announce import ready, say
+from eelstm_stream.io.config import Settings
+from eelstm_stream.io.model_file import InferenceError, Model
+from eelstm_stream.io.sockets import (
+    DEFAULT_INSTRUMENT,
+    FORECAST_PUBLISH,
+    INSTRUMENT_PUBLISH,
+    INSTRUMENT_SNAPSHOT,
+    LINGER_MS,
+    Endpoint,
+    bound_endpoint,
+    publisher,
+    snapshot_client,
+    subscriber,
+)
+from eelstm_stream.io.stopping import Stop
+from eelstm_stream.wire.codec import Decoded, WireError, decode, decode_snapshot, encode, encode_snapshot_request
+from eelstm_stream.wire.messages import (
+    CameTrue,
+    Counters,
+    Forecast,
+    InstrumentName,
+    Interval,
+    Message,
+    Payload,
+    Sha256,
+    StageLatency,
+    Status,
+    Summary,
+)
+
+MAX_BATCH = 64  # beyond it a batch gains nothing more (measured), and the first in it would wait longer
+HEARTBEAT_S = 1.0
+SNAPSHOT_RETRY_S = 1.0
+NO_SESSION = "none"
+Z_95 = 1.96  # two-sided 95 % of a normal distribution
+
+
+class ServeSettings(Settings):
+    """Settings of `eelstm serve`, table `[serve]`."""
+
+    TABLE: ClassVar[str] = "serve"
+
+    instrument: InstrumentName = Field(DEFAULT_INSTRUMENT, description="whose spectra to forecast")
+    spectra: Endpoint = Field(INSTRUMENT_PUBLISH, description="where the instrument publishes")
+    snapshot: Endpoint = Field(INSTRUMENT_SNAPSHOT, description="where the instrument answers late joiners")
+    publish: Endpoint = Field(FORECAST_PUBLISH, description="where to publish forecasts")
+    model: str | None = Field(None, description="model file; the shipped one if not given")
+    sha256: Sha256 | None = Field(None, description="hash that the model file must have; else the one beside it")
+
+
+@dataclass(frozen=True, slots=True)
+class _Due:
+    """A window that wants its forecast, with the times of its spectrum."""
+
+    accepted: Accepted
+    taken_up_ns: int
+    prepared_ns: int  # duration
+
+
+class Forecaster:
+    """The forecasting daemon of one instrument."""
+
+    def __init__(self, settings: ServeSettings, model: Model, *, as_json: bool = False) -> None:
+        """Bind and connect. Raises EelstmError where the port is taken."""
+        self._settings = settings
+        self._model = model
+        self._as_json = as_json
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        try:
+            self._out = publisher(self._context, settings.publish)
+        except Exception:
+            self._context.destroy(linger=0)
+            raise
+        self._spectra = subscriber(self._context, settings.spectra, settings.instrument, ("session", "spectrum"))
+        self._snapshot = snapshot_client(self._context, settings.snapshot)
+        self._clock_id = clock.clock_id()
+        self._state = pipeline.new_pipeline(model.metadata)
+        self._verification = Verification()
+        self._status: tuple[str, str, int] = ("waiting", "waiting for a session", 0)
+        self._published: tuple[str, str, int] | None = None
+        self._forecasts = 0
+        self._malformed = 0
+        self._seq: dict[str, int] = {}
+        self._next_heartbeat_ns = 0
+        self._asked_ns: int | None = None
+
+    def run(self, stop: Stop) -> None:
+        """Forecast until told to stop; then close every socket, with the last messages sent."""
+        poller = zmq.Poller()
+        for socket in (self._spectra, self._snapshot, self._out):
+            poller.register(socket, zmq.POLLIN)
+        stop.register(poller)
+        ready("serve", self._as_json, publish=bound_endpoint(self._out))
+        self._ask_for_snapshot()
+        try:
+            while True:
+                wait_ms = max(0, (self._next_heartbeat_ns - clock.monotonic_ns()) // 1_000_000)
+                arrived = dict(poller.poll(wait_ms))
+                if stop.check(arrived):
+                    break
+                if self._out in arrived:
+                    self._out.recv()  # a subscription came or went; the publisher need not know which
+                if self._snapshot in arrived:
+                    self._take_snapshot()
+                if self._spectra in arrived:
+                    self._take_spectra()
+                self._let_time_pass()
+        finally:
+            self._set_status("ended", "the forecaster has been stopped")
+            self._publish_status()
+            self._context.destroy(linger=LINGER_MS)
+
+    # Taking in
+
+    def _take_spectra(self) -> None:
+        due: list[_Due] = []
+        for _ in range(MAX_BATCH):
+            try:
+                frames = self._spectra.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                break
+            taken_up_ns = clock.monotonic_ns()
+            try:
+                due = self._step(decode(frames), taken_up_ns, due)
+            except WireError as error:
+                self._count_malformed(error)
+        self._forecast(due)
+
+    def _take_snapshot(self) -> None:
+        due: list[_Due] = []
+        try:
+            for decoded in decode_snapshot(self._snapshot.recv_multipart()):
+                due = self._step(decoded, clock.monotonic_ns(), due)
+        except WireError as error:
+            self._count_malformed(error)
+        self._forecast(due)
+
+    def _step(self, decoded: Decoded, taken_up_ns: int, due: list[_Due]) -> list[_Due]:
+        """Take one message in. due: windows that wait for their forecast; returns those that still do.
+
+        Whatever is not one more spectrum ends the batch, so that forecasts and what is said about the session keep
+        their order.
+        """
+        self._state, events = pipeline.step(self._state, decoded.message, decoded.payload, taken_up_ns)
+        prepared_ns = clock.monotonic_ns() - taken_up_ns
+        for event in events:
+            if isinstance(event, Accepted):
+                due = [*due, _Due(event, taken_up_ns, prepared_ns)]
+            else:
+                self._forecast(due)
+                due = []
+                self._report(event)
+        return due
+
+    def _count_malformed(self, error: WireError) -> None:
+        self._malformed += 1
+        if self._malformed & (self._malformed - 1) == 0:  # the 1st, 2nd, 4th, 8th …: a flood must not fill the log
+            say("serve", f"dropped malformed message {self._malformed}: {error}")
+
+    # Saying what happened
+
+    def _report(self, event: pipeline.Event) -> None:
+        match event:
+            case SessionOpened(session, needed):
+                self._verification = Verification()
+                self._forecasts = 0
+                say(
+                    "serve", f"session {session.session}: {session.source} {session.source_name}, {session.energy_axis}"
+                )
+                self._set_status("filling", f"the window needs {needed} more spectra", needed)
+            case SessionRefused(session, reason):
+                say("serve", f"refused: {reason}")
+                self._set_status("refused", reason)
+            case SessionClosed(reason):
+                self._set_status("waiting", f"session {reason}; waiting for the next")
+            case SessionUnknown(session):
+                self._ask_for_snapshot()
+                self._set_status("waiting", f"asking the instrument for the start of session {session}")
+            case Lost(first, last, emptied):
+                if emptied:
+                    needed = self._model.metadata.window
+                    self._set_status("filling", f"spectra {first} to {last} lost; the window starts anew", needed)
+            case Refused(seq, reason, invalid):
+                self._set_status("invalid" if invalid else "refused", f"spectrum {seq}: {reason}")
+            case Silent(silent_s):
+                self._set_status("silent", f"nothing from the instrument for {silent_s:.1f} s")
+
+    def _set_status(self, state: str, text: str, needed: int = 0) -> None:
+        self._status = (state, text, needed)
+        if self._status != self._published:
+            self._publish_status()
+
+    def _publish_status(self) -> None:
+        state, text, needed = self._status
+        self._published = self._status
+        self._next_heartbeat_ns = clock.monotonic_ns() + int(HEARTBEAT_S * 1e9)
+        session = self._state.session.start.session if self._state.session else NO_SESSION
+        counters = self._state.counters.model_dump() | {"forecasts": self._forecasts, "malformed": self._malformed}
+        self._send(
+            Status(
+                **self._envelope("status", session),
+                sender="forecaster",
+                state=state,  # type: ignore[arg-type]
+                text=text,
+                needed=needed,
+                model_name=self._model.metadata.name,
+                model_sha256=self._model.sha256,
+                window=self._model.metadata.window,
+                counters=Counters(**counters),
+            )
+        )
+
+    def _let_time_pass(self) -> None:
+        now_ns = clock.monotonic_ns()
+        self._state, events = pipeline.tick(self._state, now_ns)
+        for event in events:
+            self._report(event)
+        if now_ns >= self._next_heartbeat_ns:
+            self._publish_status()
+
+    # Forecasting
+
+    def _forecast(self, due: list[_Due]) -> None:
+        """Infer the full windows as one batch, then publish in the order of arrival."""
+        windows = [d.accepted.window for d in due if d.accepted.window is not None]
+        counts = phase = None
+        began_ns = clock.monotonic_ns()
+        if windows:
+            history = np.stack([d.accepted.history for d in due if d.accepted.window is not None])
+            try:
+                counts, phase = self._model.forecast(np.stack(windows), history)
+            except InferenceError as error:
+                say("serve", f"forecast discarded: {error}")
+                self._set_status("invalid", str(error))
+        inferred_ns = clock.monotonic_ns() - began_ns
+        row = 0
+        for d in due:
+            accepted = d.accepted
+            self._verification, came_true = self._verification.with_spectrum(
+                accepted.spectrum.seq, accepted.prepared.counts
+            )
+            if accepted.window is None:
+                self._set_status("filling", f"the window needs {accepted.needed} more spectra", accepted.needed)
+                continue
+            if counts is None or phase is None:
+                continue
+            self._verification = self._verification.with_forecast(
+                accepted.spectrum.seq, self._model.metadata.horizons, counts[row], accepted.window
+            )
+            latency = StageLatency(
+                queued_ns=self._queued_ns(d),
+                prepared_ns=d.prepared_ns,
+                inferred_ns=inferred_ns,
+                batch=len(windows),
+            )
+            self._publish_forecast(accepted, counts[row], phase[row], came_true, latency)
+            row += 1
+
+    def _queued_ns(self, due: _Due) -> int:
+        """Time from the source's send to being taken up; 0 where the two clocks do not compare."""
+        if due.accepted.session.clock_id != self._clock_id:
+            return 0
+        return max(0, due.taken_up_ns - due.accepted.spectrum.sent_mono_ns)
+
+    def _publish_forecast(
+        self,
+        accepted: Accepted,
+        counts: np.ndarray[Any, np.dtype[np.float32]],
+        phase: np.ndarray[Any, np.dtype[np.float32]],
+        came_true: tuple[CameTrue, ...],
+        latency: StageLatency,
+    ) -> None:
+        model, spectrum, start = self._model.metadata, accepted.spectrum, accepted.session
+        period = timedelta(seconds=start.frame_period_s or spectrum.dwell_s)
+        common: dict[str, Any] = {
+            "from_seq": spectrum.seq,
+            "spectrum_sent_mono_ns": spectrum.sent_mono_ns,
+            "clock_id": start.clock_id,
+            "model_name": model.name,
+            "model_sha256": self._model.sha256,
+            "window": model.window,
+            "horizons": model.horizons,
+            "valid_at": tuple(spectrum.acquired_at + h * period for h in model.horizons),
+            "window_domain": model.window_domain,
+            "reference_dose_pC": model.reference_dose_pC,
+            "reference_dwell_s": model.reference_dwell_s,
+            "simulated": start.source == "simulation",
+            "trained_on": model.trained_on,
+            "phase_now": _phase_now(model, accepted),
+            "phase": tuple(_interval(float(p), v.phase_rmse) for p, v in zip(phase, model.validation, strict=True)),
+            "came_true": came_true,
+            "skill": self._verification.skill,
+            "quality": accepted.quality,
+            "latency": latency,
+        }
+        self._forecasts += 1
+        self._status = ("forecasting", f"forecasting with {model.name}", 0)
+        forecast = Forecast(
+            **self._envelope("forecast", start.session),
+            **common,
+            energy_axis=model.energy_axis,
+            shape=counts.shape,
+        )
+        self._send(forecast, counts)
+        self._send(Summary(**self._envelope("summary", start.session), **common))
+        if self._published is None or self._published[0] != "forecasting":
+            self._publish_status()
+
+    # Wire
+
+    def _envelope(self, kind: str, session: str) -> dict[str, Any]:
+        seq = self._seq.get(kind, 0)
+        self._seq[kind] = seq + 1
+        return {"session": session, "seq": seq, "sent_mono_ns": clock.monotonic_ns()}
+
+    def _send(self, message: Message, payload: Payload | None = None) -> None:
+        self._out.send_multipart(encode(self._settings.instrument, message, payload))
+
+    def _ask_for_snapshot(self) -> None:
+        """Ask the instrument for its session and recent spectra, at most once in SNAPSHOT_RETRY_S."""
+        now_ns = clock.monotonic_ns()
+        if self._asked_ns is not None and now_ns - self._asked_ns < SNAPSHOT_RETRY_S * 1e9:
+            return
+        try:
+            self._snapshot.send(encode_snapshot_request(self._model.metadata.window))
+        except zmq.Again:
+            return  # no instrument there yet; its session start will come by itself
+        self._asked_ns = now_ns
+
+
+def _phase_now(model: ModelMetadata, accepted: Accepted) -> Interval | None:
+    value = float(model.phase(accepted.prepared.counts))
+    deviation = model.phase.standard_deviation(accepted.prepared.counts, accepted.variance_over_mean)
+    return _interval(value, deviation) if np.isfinite([value, deviation]).all() else None
+
+
+def _interval(value: float, deviation: float) -> Interval:
+    return Interval(value=value, low=value - Z_95 * deviation, high=value + Z_95 * deviation)

@@ -1,0 +1,170 @@
+"""A model file opened for inference: its hash checked against the pinned one, its contract against its graph."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from eelstm_stream.core.model_contract import (
+    FORECAST_OUTPUT,
+    HISTORY_INPUT,
+    PHASE_OUTPUT,
+    WINDOW_INPUT,
+    ModelMetadata,
+    from_properties,
+)
+from eelstm_stream.errors import EelstmError, UnusableInputError
+
+MAX_MODEL_BYTES = 512 * 1024 * 1024
+_SHA256 = re.compile(r"^[0-9a-f]{64}$")
+
+
+class InferenceError(EelstmError):
+    """The model answered with something that is no forecast."""
+
+
+class Model:
+    """A model ready to forecast. Open it with `open_model`."""
+
+    def __init__(self, session: ort.InferenceSession, metadata: ModelMetadata, sha256: str, path: Path) -> None:
+        self.metadata = metadata
+        self.sha256 = sha256
+        self.path = path
+        self._session = session
+        self._wants_history = any(i.name == HISTORY_INPUT for i in session.get_inputs())
+
+    def forecast(
+        self, windows: NDArray[np.float32], history: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Forecast a batch.
+
+        windows: `(batch, window, channel)` and history: `(batch, channel)` float32, aligned counts at the reference dose.
+        Returns counts `(batch, horizon, channel)` and phase `(batch, horizon)`, float32.
+        Raises InferenceError where the answer is not finite or onnxruntime fails.
+        """
+        feed = {WINDOW_INPUT: windows}
+        if self._wants_history:
+            feed[HISTORY_INPUT] = history
+        try:
+            counts, phase = self._session.run([FORECAST_OUTPUT, PHASE_OUTPUT], feed)
+        except Exception as error:  # noqa: BLE001 - onnxruntime's exceptions have no common base of their own
+            raise InferenceError(f"{self.metadata.name}: onnxruntime failed: {_first_line(error)}") from None
+        if not (np.isfinite(counts).all() and np.isfinite(phase).all()):
+            raise InferenceError(f"{self.metadata.name} answered with numbers that are not finite.")
+        return counts, phase
+
+
+def open_model(path: Path, sha256: str | None = None) -> Model:
+    """Open a model file.
+
+    sha256: the hash that the file must have; where it is not given, the one in `<path>.sha256` beside it, as `sha256sum`
+    writes it. Raises UnusableInputError, one sentence, for a file that is missing, not the pinned one, not ONNX, without
+    metadata, or whose graph is not what its metadata says.
+    """
+    content = _read(path)
+    found = hashlib.sha256(content).hexdigest()
+    pinned = sha256 or _pinned_hash(path, found)
+    if pinned != found:
+        raise UnusableInputError(
+            f"{path.name} has the SHA-256 {found[:12]}…, and the pinned one is {pinned[:12]}…: "
+            f"it is not the file that was meant, or it was changed since."
+        )
+    session = _session(path, content)
+    metadata = from_properties(session.get_modelmeta().custom_metadata_map, path.name)
+    _check_graph(path, session, metadata)
+    model = Model(session, metadata, found, path)
+    _try_out(model)
+    return model
+
+
+def _read(path: Path) -> bytes:
+    try:
+        size = path.stat().st_size
+        if size > MAX_MODEL_BYTES:
+            raise UnusableInputError(
+                f"{path} has {size / 1e6:.0f} MB, and a model at most {MAX_MODEL_BYTES / 1e6:.0f} MB."
+            )
+        return path.read_bytes()
+    except OSError as error:
+        raise UnusableInputError(f"{path} can't be read: {error.strerror}; give a model file with --model.") from None
+
+
+def _pinned_hash(path: Path, found: str) -> str:
+    beside = path.with_name(path.name + ".sha256")
+    try:
+        words = beside.read_text(encoding="ascii").split()
+    except (OSError, UnicodeDecodeError):
+        raise UnusableInputError(
+            f"{path.name} has no pinned hash: if you trust the file, give `--sha256 {found}` or write that hash to {beside.name}."
+        ) from None
+    if not words or not _SHA256.match(words[0].lower()):
+        raise UnusableInputError(f"{beside.name} does not hold a SHA-256; write it with `sha256sum {path.name}`.")
+    return words[0].lower()
+
+
+def _session(path: Path, content: bytes) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    # One thread: the network is bound by memory, and a second thread that spins steals the core from everything else.
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 4  # what it would log comes as an exception too
+    try:
+        # From bytes, not from the path: what was hashed is what is loaded, and data outside the file is not reachable.
+        return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # noqa: BLE001 - onnxruntime's exceptions have no common base of their own
+        raise UnusableInputError(
+            f"{path.name} is not an ONNX model that onnxruntime can run: {_first_line(error)}"
+        ) from None
+
+
+def _check_graph(path: Path, session: ort.InferenceSession, metadata: ModelMetadata) -> None:
+    channel, horizon = metadata.energy_axis.size, len(metadata.horizons)
+    inputs = {i.name: (i.type, i.shape) for i in session.get_inputs()}
+    outputs = {o.name: (o.type, o.shape) for o in session.get_outputs()}
+    wanted: list[tuple[str, dict[str, tuple[str, list[object]]], list[int]]] = [
+        (WINDOW_INPUT, inputs, [metadata.window, channel]),
+        (FORECAST_OUTPUT, outputs, [horizon, channel]),
+        (PHASE_OUTPUT, outputs, [horizon]),
+    ]
+    if HISTORY_INPUT in inputs:
+        wanted.append((HISTORY_INPUT, inputs, [channel]))
+    for name, tensors, shape in wanted:
+        if name not in tensors:
+            raise UnusableInputError(f"{path.name} has no tensor {name!r}, only {', '.join(tensors)}.")
+        kind, found = tensors[name]
+        sizes_differ = len(found) != len(shape) + 1 or any(
+            isinstance(have, int) and have != want for have, want in zip(found[1:], shape, strict=True)
+        )
+        if kind != "tensor(float)" or sizes_differ or isinstance(found[0], int):
+            raise UnusableInputError(
+                f"{path.name}: {name!r} is {kind} {found}, and by its metadata it must be tensor(float) (batch, {str(shape)[1:-1]})."
+            )
+    unknown = set(inputs) - {WINDOW_INPUT, HISTORY_INPUT}
+    if unknown:
+        raise UnusableInputError(
+            f"{path.name} asks for inputs that this version does not know: {', '.join(sorted(unknown))}."
+        )
+
+
+def _try_out(model: Model) -> None:
+    """One forecast from the reference spectrum: what is wrong with the graph comes out now, and the first real one is warm."""
+    reference = model.metadata.alignment_reference[np.newaxis]
+    try:
+        counts, phase = model.forecast(np.repeat(reference[np.newaxis], model.metadata.window, axis=1), reference)
+    except InferenceError as error:
+        raise UnusableInputError(f"{model.path.name} does not run: {error}") from None
+    expected = (1, len(model.metadata.horizons), model.metadata.energy_axis.size)
+    if counts.shape != expected or phase.shape != expected[:2]:
+        raise UnusableInputError(
+            f"{model.path.name} answers with the shapes {counts.shape} and {phase.shape}, not {expected}."
+        )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

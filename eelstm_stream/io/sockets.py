@@ -1,0 +1,146 @@
+"""ZeroMQ sockets with this project's limits: loopback only, bounded queues, bounded messages, heartbeats.
+
+An address that is not loopback is refused: it would need CURVE keys on both sides, which this version does not have.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable
+from typing import Annotated
+
+import zmq
+from pydantic import AfterValidator
+
+from eelstm_stream.errors import EelstmError, UsageError
+from eelstm_stream.wire.codec import MAX_HEADER_BYTES, MAX_PAYLOAD_BYTES
+from eelstm_stream.wire.topics import TOPICS, topic
+
+DEFAULT_INSTRUMENT = "microscope"
+# Base port 17810: clear of Nion Swift, hyperspy's and the detector vendors' usual ports.
+INSTRUMENT_PUBLISH = "tcp://127.0.0.1:17810"
+INSTRUMENT_SNAPSHOT = "tcp://127.0.0.1:17811"
+FORECAST_PUBLISH = "tcp://127.0.0.1:17812"
+
+LINGER_MS = 2000  # how long a closing program waits for its last messages to leave
+HEARTBEAT_MS = 1000
+RECONNECT_MS = 100
+RECONNECT_MAX_MS = 1000
+MAX_FRAME_BYTES = max(MAX_HEADER_BYTES, MAX_PAYLOAD_BYTES)
+
+_TCP = re.compile(r"^tcp://(?P<host>\[[^\]]+\]|[^:/]+):(?P<port>\d{1,5}|\*)$")
+
+
+def local_endpoint(endpoint: str) -> str:
+    """The endpoint itself, if it reaches this machine only. Raises ValueError, one sentence, if not.
+
+    `tcp://` on 127.0.0.0/8, [::1] or localhost, with a port or `*` (any free port, for binding), and `ipc://` paths.
+    """
+    if endpoint.startswith("ipc://") and len(endpoint) > len("ipc://"):
+        return endpoint
+    match = _TCP.match(endpoint)
+    if match is None:
+        raise ValueError(f"{endpoint!r} is not an endpoint such as {INSTRUMENT_PUBLISH}")
+    host, port = match["host"], match["port"]
+    if port != "*" and not 0 < int(port) < 65536:
+        raise ValueError(f"{endpoint!r}: a port lies between 1 and 65535")
+    if host != "localhost":
+        try:
+            loopback = ipaddress.ip_address(host.strip("[]")).is_loopback
+        except ValueError:
+            loopback = False
+        if not loopback:
+            raise ValueError(
+                f"{endpoint!r} is not a loopback address; others would need CURVE keys, which this version can't use: "
+                f"give 127.0.0.1, or tunnel the port over SSH"
+            )
+    return endpoint.replace("localhost", "127.0.0.1", 1)
+
+
+Endpoint = Annotated[str, AfterValidator(local_endpoint)]
+
+
+def publisher(
+    context: zmq.Context[zmq.Socket[bytes]], endpoint: str, *, wait_for_readers: bool = False
+) -> zmq.Socket[bytes]:
+    """A bound XPUB socket, which hears of its subscribers.
+
+    A reader whose queue is full loses messages, and sees it by their numbers. With `wait_for_readers`, sending waits for
+    the slowest reader instead (EAGAIN after SNDTIMEO): right for a replay with no clock, wrong for an instrument.
+    """
+    socket = context.socket(zmq.XPUB)
+    socket.setsockopt(zmq.XPUB_VERBOSER, 1)  # every subscription is told, so that they can be counted
+    socket.setsockopt(zmq.SNDHWM, TOPICS["spectrum"].high_water_mark)
+    socket.setsockopt(zmq.MAXMSGSIZE, 1024)  # readers only ever send subscriptions
+    if wait_for_readers:
+        socket.setsockopt(zmq.XPUB_NODROP, 1)
+        socket.setsockopt(zmq.SNDTIMEO, 100)
+    _configure(socket)
+    return _bind(socket, endpoint)
+
+
+def subscriber(
+    context: zmq.Context[zmq.Socket[bytes]], endpoint: str, instrument: str, kinds: Iterable[str]
+) -> zmq.Socket[bytes]:
+    """A SUB socket connected to a publisher that need not be there yet; it reconnects by itself."""
+    socket = context.socket(zmq.SUB)
+    prepare_subscriber(socket, endpoint, instrument, kinds)
+    return socket
+
+
+def prepare_subscriber(socket: zmq.Socket[bytes], endpoint: str, instrument: str, kinds: Iterable[str]) -> None:
+    """Limits, subscriptions and connection of a SUB socket, also of one from `zmq.asyncio`."""
+    socket.setsockopt(zmq.RCVHWM, TOPICS["spectrum"].high_water_mark)
+    socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
+    _configure(socket)
+    for kind in kinds:
+        socket.setsockopt(zmq.SUBSCRIBE, topic(instrument, kind))
+    socket.connect(endpoint)
+
+
+def snapshot_server(context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> zmq.Socket[bytes]:
+    """A bound ROUTER socket for late joiners."""
+    socket = context.socket(zmq.ROUTER)
+    socket.setsockopt(zmq.MAXMSGSIZE, MAX_HEADER_BYTES)
+    socket.setsockopt(zmq.SNDTIMEO, 0)  # a reader that does not take its answer loses it
+    _configure(socket)
+    return _bind(socket, endpoint)
+
+
+def snapshot_client(context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> zmq.Socket[bytes]:
+    """A DEALER socket connected to an instrument's snapshot server. Requests are not queued for a server that is absent."""
+    socket = context.socket(zmq.DEALER)
+    socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
+    socket.setsockopt(zmq.IMMEDIATE, 1)
+    socket.setsockopt(zmq.SNDTIMEO, 0)
+    _configure(socket)
+    socket.setsockopt(zmq.LINGER, 0)
+    socket.connect(endpoint)
+    return socket
+
+
+def bound_endpoint(socket: zmq.Socket[bytes]) -> str:
+    """Where a socket is bound, with the port that `*` became."""
+    return socket.getsockopt_string(zmq.LAST_ENDPOINT)
+
+
+def _configure(socket: zmq.Socket[bytes]) -> None:
+    socket.setsockopt(zmq.LINGER, LINGER_MS)
+    socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
+    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 3 * HEARTBEAT_MS)
+    socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
+    socket.setsockopt(zmq.RECONNECT_IVL_MAX, RECONNECT_MAX_MS)
+
+
+def _bind(socket: zmq.Socket[bytes], endpoint: str) -> zmq.Socket[bytes]:
+    try:
+        socket.bind(endpoint)
+    except zmq.ZMQError as error:
+        socket.close(linger=0)
+        if error.errno == zmq.EADDRINUSE:
+            raise EelstmError(
+                f"{endpoint} is taken by another program: stop it, or choose another port (`*` takes any that is free)."
+            ) from None
+        raise UsageError(f"{endpoint} can't be bound: {error.strerror}.") from None
+    return socket
