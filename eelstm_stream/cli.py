@@ -66,6 +66,57 @@ def serve(
         Forecaster(settings, opened, as_json=as_json).run(stop)
 
 
+def listen(
+    kind: Annotated[
+        str | None, typer.Argument(help="session, spectrum, forecast, summary, status, proposal or decision.")
+    ] = None,
+    connect: Annotated[
+        str | None, typer.Option(help="Whom to listen to.  By default the forecaster, or for spectra the instrument.")
+    ] = None,
+    instrument: Annotated[str | None, typer.Option(help="Whose messages.", show_default="microscope")] = None,
+    count: Annotated[int | None, typer.Option(help="End after this many messages.")] = None,
+    timeout: Annotated[float | None, typer.Option(help="End when nothing has come for this long, s.")] = None,
+    config: Config = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The header of each message as a line of JSON.")] = False,
+) -> int:
+    """Watch forecasts live, or any kind of message line by line."""
+    from eelstm_stream.io.config import load_settings  # noqa: PLC0415
+    from eelstm_stream.listen import ListenSettings  # noqa: PLC0415
+    from eelstm_stream.listen import listen as hear  # noqa: PLC0415
+
+    settings = load_settings(
+        ListenSettings, config, kind=kind, connect=connect, instrument=instrument, count=count, timeout=timeout
+    )
+    return hear(settings, as_json=as_json)
+
+
+def demo(
+    seconds: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1, help="Go on for this long, s, from the start again at the end.  By default once through."
+        ),
+    ] = None,
+    recording: Annotated[
+        Path | None, typer.Option(help="A recording to play; by default a simulated specimen.")
+    ] = None,
+    speed: Annotated[str, typer.Option(help="Times real time, or `max`.")] = "5",
+    dwell: Annotated[
+        float | None, typer.Option(help="Exposure per spectrum, s, where the recording does not say it.")
+    ] = None,
+    model: Annotated[Path | None, typer.Option(help="Model file, ONNX.", show_default="the shipped one")] = None,
+    figure: Annotated[
+        Path | None, typer.Option(help="Draw forecasts against what came into this file: png, svg or pdf.")
+    ] = None,
+    as_json: Json = False,
+) -> int:
+    """Run simulator, forecaster and listener on this machine, and show them live."""
+    from eelstm_stream.demo import DemoOptions, run_demo  # noqa: PLC0415
+
+    options = DemoOptions(recording, seconds, speed, dwell_s=dwell, model=model)
+    return run_demo(options, as_json=as_json, figure=figure)
+
+
 def _program() -> typer.Typer:
     program = typer.Typer(
         help="Forecasts EELS spectra while they are acquired.",

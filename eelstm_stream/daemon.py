@@ -211,8 +211,8 @@ class Forecaster:
                 if emptied:
                     needed = self._model.metadata.window
                     self._set_status("filling", f"spectra {first} to {last} lost; the window starts anew", needed)
-            case Refused(seq, reason, invalid):
-                self._set_status("invalid" if invalid else "refused", f"spectrum {seq}: {reason}")
+            case Refused(_, reason, invalid):
+                self._set_status("invalid", reason if invalid else f"refused: {reason}")
             case Silent(silent_s):
                 self._set_status("silent", f"nothing from the instrument for {silent_s:.1f} s")
 
@@ -225,11 +225,14 @@ class Forecaster:
         state, text, needed = self._status
         self._published = self._status
         self._next_heartbeat_ns = clock.monotonic_ns() + int(HEARTBEAT_S * 1e9)
-        session = self._state.session.start.session if self._state.session else NO_SESSION
+        state_of = self._state
+        session = (
+            state_of.session.start.session if state_of.session else state_of.refused_session or state_of.ended_session
+        )
         counters = self._state.counters.model_dump() | {"forecasts": self._forecasts, "malformed": self._malformed}
         self._send(
             Status(
-                **self._envelope("status", session),
+                **self._envelope("status", session or NO_SESSION),
                 sender="forecaster",
                 state=state,  # type: ignore[arg-type]
                 text=text,

@@ -31,7 +31,7 @@ class Child:
     def __init__(self, *arguments: str) -> None:
         """Start it. arguments: those of the command line; the program must know --json and --with-parent."""
         self.name = " ".join(arguments[:2]) if arguments[0] == "sim" else arguments[0]
-        self._log: IO[bytes] = tempfile.TemporaryFile()
+        self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process; closed on exit
         self.process = subprocess.Popen(
             [sys.executable, "-m", "eelstm_stream", *arguments, "--json", "--with-parent"],
             stdin=subprocess.PIPE,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable
-from typing import Annotated
+from typing import Annotated, Any
 
 import zmq
 from pydantic import AfterValidator
@@ -89,7 +89,7 @@ def subscriber(
     return socket
 
 
-def prepare_subscriber(socket: zmq.Socket[bytes], endpoint: str, instrument: str, kinds: Iterable[str]) -> None:
+def prepare_subscriber(socket: zmq.Socket[Any], endpoint: str, instrument: str, kinds: Iterable[str]) -> None:
     """Limits, subscriptions and connection of a SUB socket, also of one from `zmq.asyncio`."""
     socket.setsockopt(zmq.RCVHWM, TOPICS["spectrum"].high_water_mark)
     socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
@@ -125,7 +125,7 @@ def bound_endpoint(socket: zmq.Socket[bytes]) -> str:
     return socket.getsockopt_string(zmq.LAST_ENDPOINT)
 
 
-def _configure(socket: zmq.Socket[bytes]) -> None:
+def _configure(socket: zmq.Socket[Any]) -> None:
     socket.setsockopt(zmq.LINGER, LINGER_MS)
     socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
     socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 3 * HEARTBEAT_MS)

@@ -1,0 +1,132 @@
+"""`eelstm demo`: simulator, forecaster and listener as processes on loopback, live in one terminal."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.live import Live
+
+from eelstm_stream.core.tally import Tally
+from eelstm_stream.errors import UnusableInputError
+from eelstm_stream.io import clock
+from eelstm_stream.io.announce import say
+from eelstm_stream.io.model_file import open_model
+from eelstm_stream.io.stopping import Stop
+from eelstm_stream.listen import FRAMES_PER_S, View
+from eelstm_stream.models import SHIPPED_MODEL
+from eelstm_stream.rig import Rig
+
+
+@dataclass(frozen=True, slots=True)
+class DemoOptions:
+    """What to show, and for how long."""
+
+    recording: Path | None
+    seconds: float | None
+    speed: str
+    dwell_s: float | None = None
+    model: Path | None = None
+
+
+def run_demo(options: DemoOptions, *, as_json: bool, figure: Path | None) -> int:
+    """Run the pipeline until its recording ends, its time is up, or Ctrl-C; then print a summary.
+
+    Raises UnusableInputError where the recording can't be forecast; EelstmError where a process fails.
+    """
+    recorder = None
+    if figure is not None:
+        from eelstm_stream.figures import ComeTrueFigure  # noqa: PLC0415 - matplotlib only when asked for
+
+        recorder = ComeTrueFigure(figure)
+    with Stop() as stop, Rig(_source(options), stop=stop, kinds=("forecast",), model=options.model) as rig:
+        view = View(rig.tally)
+        with _live(as_json) as live:
+            while not stop.requested and not rig.is_over:
+                for decoded in rig.hear(1000 // FRAMES_PER_S):
+                    view.show(decoded)
+                    if recorder is not None:
+                        recorder.take(decoded)
+                rig.check()
+                if live is not None:
+                    live.update(view.draw(rig.malformed, clock.monotonic_ns()), refresh=True)
+        tally = rig.tally
+    if tally.forecasts == 0 and tally.status is not None and tally.status.counters.refused:
+        raise UnusableInputError(f"every spectrum was refused: {tally.status.counters.refused} in all; see --debug.")
+    _print_summary(tally, as_json=as_json)
+    if recorder is not None:
+        drawn = recorder.save(open_model(options.model or SHIPPED_MODEL).metadata)
+        say("demo", f"drew {figure}" if drawn else f"did not draw {figure}: no forecast has come true")
+    return 0
+
+
+def _source(options: DemoOptions) -> list[str]:
+    """Arguments of `eelstm sim`."""
+    what = ["run"] if options.recording is None else ["replay", str(options.recording)]
+    arguments = [*what, "--speed", options.speed]
+    if options.dwell_s is not None:
+        arguments += ["--dwell", str(options.dwell_s)]
+    if options.seconds is not None:
+        arguments += ["--loop", "--seconds", str(options.seconds)]
+    return arguments
+
+
+class _NoScreen:
+    """Stands in for the live view where the output is for a program."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+
+def _live(as_json: bool) -> Live | _NoScreen:
+    console = Console(stderr=True)
+    if as_json or not console.is_terminal:
+        return _NoScreen()
+    return Live(console=console, auto_refresh=False)
+
+
+def _print_summary(tally: Tally, *, as_json: bool) -> None:
+    skill = tally.skill
+    p50, p99 = tally.latency_percentile_ms(50), tally.latency_percentile_ms(99)
+    if as_json:
+        figures = {
+            "spectra": tally.spectra,
+            "forecasts": tally.forecasts,
+            "missed": tally.missed,
+            "rmse": skill and round(skill.rmse, 2),
+            "rmse_persistence": skill and round(skill.rmse_persistence, 2),
+            "rmse_window_mean": skill and round(skill.rmse_window_mean, 2),
+            "noise_floor": skill and skill.noise_floor and round(skill.noise_floor, 2),
+            "latency_p50_ms": p50 and round(p50, 3),
+            "latency_p99_ms": p99 and round(p99, 3),
+            "simulated": tally.newest.simulated if tally.newest else None,
+            "trained_on": tally.newest.trained_on if tally.newest else None,
+        }
+        sys.stdout.write(json.dumps(figures) + "\n")
+        return
+    lines = [f"{tally.spectra} spectra, {tally.forecasts} forecasts, {tally.missed} missed"]
+    if tally.start is not None:
+        kind = "SIMULATED data" if tally.start.source == "simulation" else "a recording"
+        lines[0] += f", from {tally.start.source_name} ({kind})"
+    if skill is not None:
+        floor = "unknown" if skill.noise_floor is None else f"{skill.noise_floor:.1f}"
+        lines.append(
+            f"RMSE {skill.rmse:.1f} counts; persistence {skill.rmse_persistence:.1f}, mean of the window "
+            f"{skill.rmse_window_mean:.1f}, noise floor {floor}; skill against persistence {skill.skill:+.2f}"
+        )
+        if skill.rmse > min(skill.rmse_persistence, skill.rmse_window_mean):
+            lines.append("The model does WORSE here than a baseline without any model: do not act on these forecasts.")
+    else:
+        lines.append("No forecast has come true yet: let it run for longer.")
+    if p50 is not None and p99 is not None:
+        lines.append(f"latency from spectrum to forecast: p50 {p50:.1f} ms, p99 {p99:.1f} ms")
+    if tally.newest is not None:
+        lines += [f"note: {q.flag.replace('_', ' ')}: {q.reason}" for q in tally.newest.quality]
+        lines.append(f"model {tally.newest.model_name}, trained on {tally.newest.trained_on}")
+    sys.stdout.write("\n".join(lines) + "\n")

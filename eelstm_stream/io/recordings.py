@@ -1,0 +1,264 @@
+"""A recording: consecutive EELS spectra from one file, with what is known of how they were acquired.
+
+`load_recording` reads whatever rosettasciio reads (DM3, DM4, hspy, emd, msa, nxs, …); `save_recording` writes .hspy, which
+HyperSpy opens as an EELSSpectrum with axes, dwell, current and beam energy in its usual places. What HyperSpy has no place for
+(dwell and current frame by frame, the noise-free truth of a simulation) goes under a metadata node of ours.
+
+HyperSpy itself is not imported: with exspy it takes seven seconds. rosettasciio is, once there is a file to read.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eelstm_stream.errors import EelstmError, UnusableInputError, UsageError
+from eelstm_stream.io._acquisition import acquisition_of
+from eelstm_stream.io._reading import Signal, load_plugin, read_signals
+from eelstm_stream.io._signal_choice import choose_eels_signal
+from eelstm_stream.wire.messages import EnergyAxis
+
+NODE = "eelstm_stream"  # our node in HyperSpy's metadata
+NODE_VERSION = 1
+# The arrays in it, with their number of dimensions out of (frame, channel).
+_NODE_ARRAYS = {"dwell_s": 1, "beam_current_pA": 1, "clean_counts": 2, "phase": 1}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Recording:
+    """Consecutive spectra on one energy axis, in the order of acquisition. Raises ValueError when shapes disagree."""
+
+    counts: NDArray[np.float32]  # (frame, channel); below zero where a dark current was subtracted
+    energy_axis: EnergyAxis
+    dwell_s: NDArray[np.float64]  # (frame,), time that the beam stayed for each spectrum
+    beam_current_pA: NDArray[np.float64] | None  # (frame,); None where unknown
+    beam_energy_keV: float | None
+    convergence_mrad: float | None
+    collection_mrad: float | None
+    specimen: str  # as the file says it; "" where it doesn't
+    name: str  # of the file
+    simulated: bool = False
+    clean_counts: NDArray[np.float32] | None = None  # (frame, channel), the noise-free truth; simulated recordings only
+    phase: NDArray[np.float64] | None = None  # (frame,), the true damage coordinate; simulated recordings only
+
+    def __post_init__(self) -> None:
+        if self.counts.ndim != 2 or self.counts.shape[1] != self.energy_axis.size:
+            raise ValueError(f"counts {self.counts.shape} are not (frame, {self.energy_axis.size})")
+        if not len(self.counts):
+            raise ValueError("a recording has at least one spectrum")
+        frames = self.counts.shape[:1]
+        for name, array, shape in (
+            ("dwell_s", self.dwell_s, frames),
+            ("beam_current_pA", self.beam_current_pA, frames),
+            ("clean_counts", self.clean_counts, self.counts.shape),
+            ("phase", self.phase, frames),
+        ):
+            if array is not None and array.shape != shape:
+                raise ValueError(f"{name} {array.shape} does not fit counts {self.counts.shape}")
+
+
+def load_recording(path: Path, *, dwell_s: float | None = None, beam_current_pA: float | None = None) -> Recording:
+    """Read the EELS signal of a file into memory.
+
+    dwell_s, s, and beam_current_pA, pA: from the flags --dwell and --current. They hold for every frame, and stand above
+    what the file says.
+
+    Raises UnusableInputError when the file can't be read, holds no EELS signal, or holds one without usable counts, and
+    UsageError when neither file nor flag gives the dwell, when a flag is no positive number, or when rosettasciio isn't
+    installed.
+    """
+    _require_positive("--dwell", dwell_s, "s")
+    _require_positive("--current", beam_current_pA, "pA")
+    path = Path(path)
+    plugin, signals = read_signals(path)
+    chosen = choose_eels_signal(signals, path.name)
+    counts = _usable_counts(chosen.counts, path.name)
+    acquisition = acquisition_of(chosen.signal, chosen.frame_axes, plugin)
+    ours = _our_node(chosen.signal, counts.shape, path.name)
+
+    dwell = _per_frame(len(counts), dwell_s, ours.get("dwell_s"), acquisition.dwell_s)
+    if dwell is None:
+        raise UsageError(f"{path.name} does not say how long each spectrum was exposed: give the seconds with --dwell.")
+    clean_counts = ours.get("clean_counts")
+    return Recording(
+        counts=counts,
+        energy_axis=chosen.energy_axis,
+        dwell_s=dwell,
+        beam_current_pA=_per_frame(
+            len(counts), beam_current_pA, ours.get("beam_current_pA"), acquisition.beam_current_pA
+        ),
+        beam_energy_keV=acquisition.beam_energy_keV,
+        convergence_mrad=acquisition.convergence_mrad,
+        collection_mrad=acquisition.collection_mrad,
+        specimen=acquisition.specimen,
+        name=path.name,
+        simulated=bool(ours.get("simulated", False)),
+        clean_counts=None if clean_counts is None else clean_counts.astype(np.float32),
+        phase=ours.get("phase"),
+    )
+
+
+def save_recording(recording: Recording, path: Path, *, overwrite: bool = False) -> None:
+    """Write a recording as .hspy. It appears under its name once it is whole: a kill on the way leaves the old file or none.
+
+    Raises UsageError when the name doesn't end in .hspy, exists without `overwrite`, or stands in no folder, or when
+    rosettasciio isn't installed; EelstmError when the disk refuses.
+    """
+    path = Path(path)
+    if path.suffix != ".hspy":
+        raise UsageError(f"{path.name}: recordings are written as .hspy, so give a name that ends in it.")
+    if not path.parent.is_dir():
+        raise UsageError(f"{path.parent} is no folder: make it first.")
+    if path.exists() and not overwrite:
+        raise UsageError(f"{path} exists: choose another name, or say that it may be overwritten.")
+    whole = _InMemory()
+    load_plugin("HSPY").file_writer(whole, _as_hyperspy_signal(recording), show_progressbar=False)
+    unfinished = path.with_name(f".{path.stem}.{os.getpid()}.unfinished")
+    try:
+        with unfinished.open("wb") as file:
+            file.write(whole.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())  # the name must not reach the disk before the counts do
+        unfinished.replace(path)
+    except OSError as error:
+        raise EelstmError(f"{path} couldn't be written: {error.strerror or error}.") from error
+    finally:
+        with suppress(OSError):
+            unfinished.unlink(missing_ok=True)
+
+
+class _InMemory(io.BytesIO):
+    """A file for HDF5 that is none: on a disk that fills up, HDF5 ends in a segmentation fault, which nothing here catches.
+
+    h5py takes it as a file object; rosettasciio asks it for its path, only to see whether it is open somewhere.
+    """
+
+    def __fspath__(self) -> str:
+        return ""
+
+
+def _as_hyperspy_signal(recording: Recording) -> dict[str, Any]:
+    """The dictionary that rosettasciio's writers take, with metadata where HyperSpy and exspy look for them."""
+    axis = recording.energy_axis
+    detector: dict[str, Any] = {}
+    microscope: dict[str, Any] = {"Detector": {"EELS": detector}}
+    # HyperSpy's places hold one number for all frames; where they differ, it is told nothing rather than a mean.
+    if np.ptp(recording.dwell_s) == 0:
+        detector["dwell_time"] = float(recording.dwell_s[0])
+    if recording.beam_current_pA is not None and np.ptp(recording.beam_current_pA) == 0:
+        microscope["beam_current"] = float(recording.beam_current_pA[0]) / 1e3  # HyperSpy counts in nA
+    for place, key, number in (
+        (microscope, "beam_energy", recording.beam_energy_keV),
+        (microscope, "convergence_angle", recording.convergence_mrad),
+        (detector, "collection_angle", recording.collection_mrad),
+    ):
+        if number is not None:
+            place[key] = number
+    node: dict[str, Any] = {"version": NODE_VERSION, "simulated": recording.simulated}
+    for key in _NODE_ARRAYS:
+        array = getattr(recording, key)
+        if array is not None:
+            node[key] = array
+    uniform = {"_type": "UniformDataAxis", "offset": 0.0, "scale": 1.0, "units": "", "is_binned": False}
+    return {
+        "data": recording.counts,
+        "axes": [
+            {**uniform, "name": "frame", "size": len(recording.counts), "navigate": True},
+            {
+                **uniform,
+                "name": "Energy loss",
+                "size": axis.size,
+                "scale": axis.dispersion_eV,
+                "offset": axis.offset_eV,
+                "units": "eV",
+                "navigate": False,
+                "is_binned": True,  # as exspy has it: a channel holds the counts of its width
+            },
+        ],
+        "metadata": {
+            "General": {"title": recording.name, "original_filename": recording.name},
+            "Signal": {"signal_type": "EELS", "quantity": "Intensity (Counts)"},
+            "Acquisition_instrument": {"TEM": microscope},
+            "Sample": {"description": recording.specimen},
+            NODE: node,
+        },
+        "original_metadata": {},
+        "attributes": {"_lazy": False, "ragged": False},
+        "learning_results": {},
+        "models": [],
+        "package_info": {"package": "", "package_version": ""},
+        "tmp_parameters": {},
+    }
+
+
+def _our_node(signal: Signal, shape: tuple[int, ...], name: str) -> dict[str, Any]:
+    """Our metadata node, its arrays as float64 and checked against the counts; empty where a file has none.
+
+    Somebody may have cut the recording in HyperSpy, which leaves our arrays at their old length, so they would belong to
+    other frames. Raises UnusableInputError for that rather than guess.
+    """
+    stored = (signal.get("metadata") or {}).get(NODE)
+    if not isinstance(stored, Mapping):
+        return {}
+    found_version = stored.get("version", NODE_VERSION)
+    if found_version != NODE_VERSION:
+        raise UnusableInputError(
+            f"{name} was saved in version {found_version} of eelstm-stream's metadata, and version {NODE_VERSION} is read "
+            "here: install the eelstm-stream that wrote it."
+        )
+    node: dict[str, Any] = {"simulated": stored.get("simulated", False)}
+    for key, dimensions in _NODE_ARRAYS.items():
+        if stored.get(key) is None:
+            continue
+        array = np.asarray(stored[key])
+        if array.shape != shape[:dimensions]:
+            raise UnusableInputError(
+                f"{name} has {key} {array.shape} for counts {shape}: it was cut after it was saved, so delete "
+                f"metadata.{NODE} from it in HyperSpy, or cut {key} likewise."
+            )
+        if array.dtype.kind not in "iuf" or not np.isfinite(array).all():
+            raise UnusableInputError(f"{name} has {key} that are not all finite numbers: save the recording again.")
+        if key in ("dwell_s", "beam_current_pA") and not (array > 0).all():
+            raise UnusableInputError(
+                f"{name} has {key} of zero or less, down to {array.min():g}: save the recording again."
+            )
+        node[key] = array.astype(np.float64)
+    return node
+
+
+def _usable_counts(found: np.ndarray[Any, Any], name: str) -> NDArray[np.float32]:
+    """(frame, channel) float32 from real numbers. Raises UnusableInputError when they aren't finite, or are all zero."""
+    with np.errstate(over="ignore"):  # what doesn't fit float32 becomes infinite, and is reported as that
+        counts = np.ascontiguousarray(found, dtype=np.float32)
+    finite = np.isfinite(counts)
+    if not finite.all():
+        first = int(np.argmin(finite.all(axis=1)))
+        raise UnusableInputError(
+            f"{name} holds {np.count_nonzero(~finite)} values that are NaN, infinite or too large, the first in frame {first} "
+            f"(of 0 to {len(counts) - 1}), and counts must be finite: repair or cut those frames."
+        )
+    if not counts.any():
+        raise UnusableInputError(
+            f"{name} holds {len(counts)} spectra of zeros only: the camera or the export went wrong."
+        )
+    return counts
+
+
+def _per_frame(frames: int, *sources: float | NDArray[np.float64] | None) -> NDArray[np.float64] | None:
+    """(frame,) float64 from the first source that is there: one number for all, or one a frame."""
+    source = next((source for source in sources if source is not None), None)
+    return None if source is None else np.full(frames, source, dtype=np.float64)
+
+
+def _require_positive(flag: str, value: float | None, unit: str) -> None:
+    if value is not None and not (math.isfinite(value) and value > 0):
+        raise UsageError(f"{flag} is {value} {unit}, and it must be a number above zero.")
