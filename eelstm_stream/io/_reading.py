@@ -32,19 +32,16 @@ HOLLOW_FLOOR_B = 2**28  # below this a claim does no harm, whatever the size of 
 FOLDER_EXTENSIONS = frozenset({".zspy"})  # "files" that are folders
 
 
-def read_signals(path: Path, limit_s: float | None = None) -> tuple[str, list[Signal]]:
+def read_signals(path: Path) -> tuple[str, list[Signal]]:
     """Every signal in a file, read into memory, with the name of the rosettasciio plug-in that read it.
 
-    limit_s: give up on the reader after this time; by default `READ_LIMIT_S` and what a slow disk needs.
-
-    Raises UnusableInputError when the file is missing, empty, cut short, damaged or of a kind that nothing reads, and
-    UsageError when the library that reads it isn't installed.
+    Raises UnusableInputError when the file is missing, empty, cut short, damaged, of a kind that nothing reads, or not read
+    after `READ_LIMIT_S` and what a slow disk needs; UsageError when the library that reads it isn't installed.
     """
     size_B = _size_on_disk(path)
     plugins = _plugins_for(path)
     _refuse_cut_digitalmicrograph(path, size_B)
-    if limit_s is None:
-        limit_s = READ_LIMIT_S + size_B / SLOWEST_DISK_B_PER_S
+    limit_s = READ_LIMIT_S + size_B / SLOWEST_DISK_B_PER_S
     reason = "no reader tried"
     missing: ImportError | None = None
     for plugin in plugins:
@@ -68,8 +65,10 @@ def read_signals(path: Path, limit_s: float | None = None) -> tuple[str, list[Si
     if missing is not None and len(plugins) == 1:
         raise UsageError(
             f"{path.name} can't be read because a library is not installed ({missing}): "
-            "pip install 'rosettasciio[all]' brings it, or save the recording as .hspy where it is at home."
+            "pip install 'rosettasciio[all]' brings it, or save the recording as .hspy where it is installed."
         ) from None
+    if missing is not None:
+        reason += f"; {missing}"
     raise UnusableInputError(
         f"{path.name} can't be read as {names}: it is damaged, cut short or of another kind than its name says ({reason})."
     )

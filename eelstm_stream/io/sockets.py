@@ -1,4 +1,4 @@
-"""ZeroMQ sockets with this project's limits: loopback only, bounded queues, bounded messages, heartbeats.
+"""ZeroMQ sockets with this project's limits: loopback only, bounded queues, bounded messages.
 
 An address that is not loopback is refused: it would need CURVE keys on both sides, which this version does not have.
 """
@@ -24,7 +24,6 @@ INSTRUMENT_SNAPSHOT = "tcp://127.0.0.1:17811"
 FORECAST_PUBLISH = "tcp://127.0.0.1:17812"
 
 LINGER_MS = 2000  # how long a closing program waits for its last messages to leave
-HEARTBEAT_MS = 1000
 RECONNECT_MS = 100
 RECONNECT_MAX_MS = 1000
 MAX_FRAME_BYTES = max(MAX_HEADER_BYTES, MAX_PAYLOAD_BYTES)
@@ -127,8 +126,8 @@ def bound_endpoint(socket: zmq.Socket[bytes]) -> str:
 
 def _configure(socket: zmq.Socket[Any]) -> None:
     socket.setsockopt(zmq.LINGER, LINGER_MS)
-    socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
-    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 3 * HEARTBEAT_MS)
+    # No ZMTP heartbeats: behind a full receive queue they go unread, so that libzmq first drops the healthy connection
+    # and then aborts the process (docs/decisions/0003). Silence is told by the status messages instead.
     socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
     socket.setsockopt(zmq.RECONNECT_IVL_MAX, RECONNECT_MAX_MS)
 
