@@ -45,6 +45,7 @@ from eelstm_stream.wire.messages import (
 )
 from eelstm_stream.wire.topics import topic
 
+PATIENT_LINGER_MS = 60_000
 LOOK_UP_EVERY = 16  # spectra sent at full speed between two looks at the other sockets
 
 
@@ -108,7 +109,9 @@ class LiveInstrument:
             say("sim", f"ended after {self._sent_spectra} spectra")
             return self._sent_spectra
         finally:
-            self._context.destroy(linger=LINGER_MS)
+            # A replay that waits for its readers lets them take what is queued, unless it was told to stop.
+            patient = self._settings.speed is None and not self._stop.requested
+            self._context.destroy(linger=PATIENT_LINGER_MS if patient else LINGER_MS)
 
     def _is_over(self) -> bool:
         enough = self._settings.spectra is not None and self._sent_spectra >= self._settings.spectra

@@ -120,7 +120,7 @@ def _print_summary(tally: Tally, *, as_json: bool) -> None:
             f"RMSE {skill.rmse:.1f} counts; persistence {skill.rmse_persistence:.1f}, mean of the window "
             f"{skill.rmse_window_mean:.1f}, noise floor {floor}; skill against persistence {skill.skill:+.2f}"
         )
-        if skill.rmse > min(skill.rmse_persistence, skill.rmse_window_mean):
+        if skill.rmse > 1.005 * min(skill.rmse_persistence, skill.rmse_window_mean):
             lines.append("The model does WORSE here than a baseline without any model: do not act on these forecasts.")
     else:
         lines.append("No forecast has come true yet: let it run for longer.")

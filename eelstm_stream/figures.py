@@ -26,7 +26,7 @@ KEPT = 2000  # spectra and forecasts remembered of a session: about 15 MB each
 FORMATS = (".png", ".svg", ".pdf")
 AT = (0.25, 0.75)  # which of a session's forecasts are drawn whole, as shares of all that came true
 INSETS_eV = {"Ti L": (452.0, 472.0), "O K": (528.0, 550.0)}
-COLOURS = {"truth": "0.25", "forecast": "#c03028", "persistence": "#3878b0"}
+COLOURS = {"truth": "0.25", "forecast": "#c03028", "persistence": "#3878b0", "mean of window": "#70a040"}
 
 
 @dataclass(slots=True)
@@ -113,13 +113,15 @@ def _draw_one(above: Axes, below: Axes, header: Forecast, forecast: NDArray[np.f
         energies, forecast, color=COLOURS["forecast"], lw=1.0, label=f"forecast {header.horizons[-1]} steps before"
     )
     above.set_ylabel("counts at the reference dose")
-    above.legend(loc="upper right", fontsize=8)
+    low, high = float(truth.min()), float(truth.max())
+    above.set_ylim(low - 0.05 * (high - low), low + 1.8 * (high - low))  # room for the insets above the spectrum
+    above.legend(loc="lower left", fontsize=8)
     above.tick_params(labelbottom=False)
     for number, (label, (low_eV, high_eV)) in enumerate(INSETS_eV.items()):
         channels = channel_range(header.energy_axis, low_eV, high_eV)
         if channels.stop - channels.start < 10:
             continue
-        inset = above.inset_axes((0.30 + 0.34 * number, 0.40, 0.26, 0.36))
+        inset = above.inset_axes((0.36 + 0.33 * number, 0.58, 0.28, 0.34))
         inset.plot(energies[channels], truth[channels], color=COLOURS["truth"], lw=0.6)
         inset.plot(energies[channels], forecast[channels], color=COLOURS["forecast"], lw=1.0)
         inset.set_title(label, fontsize=8, pad=2)
@@ -139,17 +141,19 @@ def _draw_errors(axes: Axes, matured: list[tuple[Forecast, NDArray[np.float32]]]
     rows = [(h.from_seq, outcome) for h, _ in matured for outcome in h.came_true if outcome.horizon == longest]
     if rows:
         seqs = [seq for seq, _ in rows]
-        for name, colour in (("rmse", "forecast"), ("rmse_persistence", "persistence")):
-            label = colour
-            axes.plot(seqs, [getattr(o, name) for _, o in rows], color=COLOURS[colour], lw=1, label=label)
-        axes.plot(seqs, [o.rmse_window_mean for _, o in rows], color="#70a040", lw=1, label="mean of window")
+        for label, errors in (
+            ("persistence", [o.rmse_persistence for _, o in rows]),
+            ("mean of window", [o.rmse_window_mean for _, o in rows]),
+            ("forecast", [o.rmse for _, o in rows]),
+        ):
+            axes.plot(seqs, errors, color=COLOURS[label], lw=1, label=label)
     skill = matured[-1][0].skill
     if skill is not None and skill.noise_floor is not None:
         axes.axhline(skill.noise_floor, color="0.4", ls="--", lw=1, label="noise floor of one spectrum")
     axes.set_ylim(bottom=0)
     axes.set_xlabel("spectrum")
     axes.set_ylabel(f"RMSE at {longest} steps (counts)")
-    axes.legend(fontsize=8, ncols=4, loc="upper left")
+    axes.legend(fontsize=8, ncols=4, loc="lower left")
 
 
 def _title(start: SessionStart, header: Forecast) -> str:

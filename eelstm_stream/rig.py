@@ -18,6 +18,7 @@ from eelstm_stream.wire.codec import Decoded
 
 ANY_PORT = "tcp://127.0.0.1:*"
 HEARTBEAT_WITHIN_S = 10.0
+FINISH_WITHIN_S = 30.0  # from the simulator's end to the forecaster's word that it saw the last session end
 READERS = 2  # the forecaster, and this listener
 
 
@@ -35,6 +36,7 @@ class Rig:
         """
         self.tally = Tally(clock.clock_id())
         self._stop = stop
+        self._simulator_ended_ns: int | None = None
         self._stack = ExitStack()
         try:
             self.simulator = self._start(
@@ -91,8 +93,12 @@ class Rig:
         tally = self.tally
         if not self.forecaster.is_running:
             raise EelstmError(f"the forecaster has ended: {self.forecaster.last_words()}")
-        if not self.simulator.is_running and self.simulator.process.returncode != 0:
-            raise EelstmError(f"the simulator has ended: {self.simulator.last_words()}")
+        if not self.simulator.is_running:
+            if self.simulator.process.returncode != 0:
+                raise EelstmError(f"the simulator has ended: {self.simulator.last_words()}")
+            self._simulator_ended_ns = self._simulator_ended_ns or clock.monotonic_ns()
+            if clock.monotonic_ns() - self._simulator_ended_ns > FINISH_WITHIN_S * 1e9:
+                raise EelstmError("the simulator has ended, and the forecaster never saw the last session end.")
         if tally.status is not None and tally.status.state == "refused":
             raise UnusableInputError(tally.status.text)
         start, window = tally.start, tally.window

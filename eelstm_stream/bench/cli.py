@@ -1,0 +1,64 @@
+"""`eelstm bench`: the benchmarks on the command line."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+bench = typer.Typer(
+    help="Measure the real pipeline on this machine: processes, sockets, the served model.", no_args_is_help=True
+)
+
+ModelFile = Annotated[Path | None, typer.Option(help="Model file, ONNX.", show_default="the shipped one")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
+
+
+@bench.command()
+def latency(
+    rate: Annotated[float, typer.Option(min=0.1, help="Spectra per second.")] = 100.0,
+    seconds: Annotated[float, typer.Option(min=1, help="How long to measure, s.")] = 20.0,
+    model: ModelFile = None,
+    as_json: Json = False,
+) -> None:
+    """Time from a spectrum's publication to its forecast's arrival, beside onnxruntime alone in the same run."""
+    from eelstm_stream.bench.latency import measure_latency  # noqa: PLC0415
+
+    _print(measure_latency(rate, seconds, model), as_json)
+
+
+@bench.command()
+def throughput(
+    rate: Annotated[str, typer.Option(help="Spectra per second, or `max`.")] = "max",
+    spectra: Annotated[int, typer.Option(min=100, help="How many spectra to play.")] = 20_000,
+    model: ModelFile = None,
+    as_json: Json = False,
+) -> None:
+    """Spectra forecast per second, beside onnxruntime alone at the same batch size in the same run; and memory."""
+    from eelstm_stream.bench.throughput import measure_throughput  # noqa: PLC0415
+
+    _print(measure_throughput(rate, spectra, model), as_json)
+
+
+@bench.command()
+def startup(
+    runs: Annotated[int, typer.Option(min=1, max=100, help="How often to start each program.")] = 5,
+    model: ModelFile = None,
+    as_json: Json = False,
+) -> None:
+    """Time until `eelstm --help` has answered, and until `eelstm serve` is ready."""
+    from eelstm_stream.bench.startup import measure_startup  # noqa: PLC0415
+
+    _print(measure_startup(runs, model), as_json)
+
+
+def _print(figures: dict[str, float | int], as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps(figures) + "\n")
+        return
+    width = max(map(len, figures))
+    for name, figure in figures.items():
+        sys.stdout.write(f"{name.ljust(width)}  {figure:,}\n")

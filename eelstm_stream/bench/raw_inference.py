@@ -1,0 +1,36 @@
+"""What onnxruntime does on its own, with no sockets and nothing around it: the yardstick of the other benchmarks."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+
+from eelstm_stream.io.model_file import Model, open_model
+from eelstm_stream.models import SHIPPED_MODEL
+
+WARM_UP = 5
+
+
+def open_benchmark_model(path: Path | None) -> Model:
+    """The model to measure: the shipped one if none is named."""
+    return open_model(path or SHIPPED_MODEL)
+
+
+def inference_times_s(model: Model, batch: int, seconds: float) -> list[float]:
+    """Durations of single calls, s, of the served model on `(batch, window, channel)`, back to back."""
+    meta = model.metadata
+    rng = np.random.default_rng(0)
+    noise = rng.normal(0, 200, (batch, meta.window, meta.energy_axis.size))
+    windows = (meta.alignment_reference + noise).astype(np.float32)
+    history = windows.mean(axis=1)
+    for _ in range(WARM_UP):
+        model.forecast(windows, history)
+    times_s: list[float] = []
+    began_s = time.perf_counter()
+    while time.perf_counter() - began_s < seconds:
+        before_s = time.perf_counter()
+        model.forecast(windows, history)
+        times_s.append(time.perf_counter() - before_s)
+    return times_s
