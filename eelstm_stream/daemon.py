@@ -6,6 +6,7 @@ batch: on its own a spectrum waits for nothing, and behind a burst the cost of e
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, ClassVar
@@ -15,7 +16,7 @@ import zmq
 from pydantic import Field
 
 from eelstm_stream.core import pipeline
-from eelstm_stream.core.model_contract import ModelMetadata
+from eelstm_stream.core.phase import PhaseFunctional
 from eelstm_stream.core.pipeline import (
     Accepted,
     Lost,
@@ -104,6 +105,7 @@ class Forecaster:
             raise
         self._spectra = subscriber(self._context, settings.spectra, settings.instrument, ("session", "spectrum"))
         self._snapshot = snapshot_client(self._context, settings.snapshot)
+        self._phase = model.metadata.phase
         self._clock_id = clock.clock_id()
         self._state = pipeline.new_pipeline(model.metadata)
         self._verification = Verification()
@@ -320,7 +322,7 @@ class Forecaster:
             "reference_dwell_s": model.reference_dwell_s,
             "simulated": start.source == "simulation",
             "trained_on": model.trained_on,
-            "phase_now": _phase_now(model, accepted),
+            "phase_now": _phase_now(self._phase, accepted),
             "phase": tuple(_interval(float(p), v.phase_rmse) for p, v in zip(phase, model.validation, strict=True)),
             "came_true": came_true,
             "skill": self._verification.skill,
@@ -362,10 +364,10 @@ class Forecaster:
         self._asked_ns = now_ns
 
 
-def _phase_now(model: ModelMetadata, accepted: Accepted) -> Interval | None:
-    value = float(model.phase(accepted.prepared.counts))
-    deviation = model.phase.standard_deviation(accepted.prepared.counts, accepted.variance_over_mean)
-    return _interval(value, deviation) if np.isfinite([value, deviation]).all() else None
+def _phase_now(phase: PhaseFunctional, accepted: Accepted) -> Interval | None:
+    value = float(phase(accepted.prepared.counts))
+    deviation = phase.standard_deviation(accepted.prepared.counts, accepted.variance_over_mean)
+    return _interval(value, deviation) if math.isfinite(value) and math.isfinite(deviation) else None
 
 
 def _interval(value: float, deviation: float) -> Interval:

@@ -36,7 +36,7 @@ def trend_weights(window: int, horizon: int) -> NDArray[np.float64]:
         raise ValueError("a line needs two spectra")
     t = np.arange(window) - (window - 1) / 2
     reach = (window - 1) / 2 + horizon
-    return 1 / window + reach * t / float(t @ t)
+    return np.asarray(1 / window + reach * t / float(t @ t), dtype=np.float64)
 
 
 def persistence(windows: Counts, horizon: int) -> Counts:

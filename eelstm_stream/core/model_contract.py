@@ -56,11 +56,11 @@ class TrainingRun(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     name: str
-    sha256: Sha256
+    sha256: Sha256 = Field(description="of counts, axis, dwells and currents, so that the file format does not matter")
 
 
 class HorizonError(BaseModel):
-    """Validation errors at one horizon: over frames and channels, counts at the reference dose."""
+    """Errors at one horizon on runs that the model was not trained on: over frames and channels, counts at the reference dose."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -69,6 +69,11 @@ class HorizonError(BaseModel):
     noise_floor: NonNegativeFinite
     baselines: dict[str, NonNegativeFinite] = Field(description="name of a baseline to its rmse")
     phase_rmse: NonNegativeFinite = Field(description="of the forecast phase against the measured one")
+    phase_baselines: dict[str, NonNegativeFinite] = Field(
+        {}, description="name of a baseline to the same of its forecast"
+    )
+    rmse_clean: NonNegativeFinite | None = Field(None, description="against the noise-free truth; simulated runs only")
+    baselines_clean: dict[str, NonNegativeFinite] = Field({}, description="the same of each baseline")
 
 
 class ModelMetadata(BaseModel):
@@ -94,7 +99,10 @@ class ModelMetadata(BaseModel):
     alignment_max_shift_eV: PositiveFinite
     phase_numerator: Vector
     phase_denominator: Vector
-    variance_over_mean: PositiveFinite = Field(description="noise model of the training data: variance = this × mean")
+    variance_over_mean: PositiveFinite = Field(
+        description="noise model of the training data: the variance of counts summed over neighbouring channels = this × "
+        "their mean; single channels have less where neighbours share counts"
+    )
     counts_low: Finite = Field(description="smallest count in the training data; the scaler's 0")
     counts_high: Finite = Field(description="largest count in the training data; the scaler's 1")
     validation: tuple[HorizonError, ...] = Field(min_length=1)
@@ -115,8 +123,8 @@ class ModelMetadata(BaseModel):
 
     @property
     def phase(self) -> PhaseFunctional:
-        """The phase functional on the model's axis."""
-        return PhaseFunctional(self.phase_numerator, self.phase_denominator)
+        """The phase functional on the model's axis, in double precision."""
+        return PhaseFunctional(self.phase_numerator.astype(np.float64), self.phase_denominator.astype(np.float64))
 
 
 def to_properties(metadata: ModelMetadata) -> dict[str, str]:

@@ -9,7 +9,8 @@ in it and is flagged on every forecast until it has passed through.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,9 +107,11 @@ class Silent:
 Event = SessionOpened | SessionRefused | SessionClosed | SessionUnknown | Accepted | Lost | Refused | Silent
 
 
-@dataclass(frozen=True, slots=True)
-class OpenSession:
-    """What holds while one session lasts."""
+class OpenSession(NamedTuple):
+    """What holds while one session lasts.
+
+    A tuple, since replacing a field of a frozen dataclass takes twenty times as long, and this is done at every spectrum.
+    """
 
     start: SessionStart
     preparation: Preparation
@@ -122,8 +125,7 @@ class OpenSession:
     is_silent: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Pipeline:
+class Pipeline(NamedTuple):
     """Forecasting state of one instrument. No clock, no sockets, no onnxruntime."""
 
     model: ModelMetadata
@@ -166,7 +168,7 @@ def tick(state: Pipeline, now_ns: int) -> tuple[Pipeline, list[Event]]:
     silent_s = (now_ns - session.last_arrival_ns) / 1e9
     if silent_s < max(SILENT_AFTER_PERIODS * period_s, SILENT_AFTER_AT_LEAST_S):
         return state, []
-    return replace(state, session=replace(session, is_silent=True)), [Silent(silent_s)]
+    return state._replace(session=session._replace(is_silent=True)), [Silent(silent_s)]
 
 
 def _open(state: Pipeline, start: SessionStart, now_ns: int) -> tuple[Pipeline, list[Event]]:
@@ -178,10 +180,10 @@ def _open(state: Pipeline, start: SessionStart, now_ns: int) -> tuple[Pipeline, 
     try:
         preparation = Preparation(start.energy_axis, state.model.energy_axis, state.alignment, origin=origin)
     except UnusableInputError as error:
-        refused = replace(state, session=None, refused_session=start.session, counters=NOTHING_YET)
+        refused = state._replace(session=None, refused_session=start.session, counters=NOTHING_YET)
         return refused, [SessionRefused(start, str(error))]
     session = OpenSession(start, preparation, _standing_flags(state.model, start, preparation), last_arrival_ns=now_ns)
-    opened = replace(state, session=session, refused_session=None, counters=NOTHING_YET)
+    opened = state._replace(session=session, refused_session=None, counters=NOTHING_YET)
     return opened, [SessionOpened(start, state.model.window)]
 
 
@@ -197,7 +199,7 @@ def _standing_flags(model: ModelMetadata, start: SessionStart, preparation: Prep
 def _close(state: Pipeline, end: SessionEnd) -> tuple[Pipeline, list[Event]]:
     if state.session is None or state.session.start.session != end.session:
         return state, []
-    closed = replace(state, session=None, ended_session=end.session)
+    closed = state._replace(session=None, ended_session=end.session)
     return closed, [SessionClosed(f"{end.reason} after {end.spectra} spectra{': ' + end.text if end.text else ''}")]
 
 
@@ -207,7 +209,7 @@ def _gap(state: Pipeline, gap: Gap) -> tuple[Pipeline, list[Event]]:
         return state, []
     first = max(gap.first_seq, session.newest_seq + 1)
     session, lost = _skip(session, first, gap.last_seq)
-    return _count(replace(state, session=session), lost=gap.last_seq - first + 1), [lost]
+    return _count(state._replace(session=session), lost=gap.last_seq - first + 1), [lost]
 
 
 def _skip(session: OpenSession, first_seq: int, last_seq: int) -> tuple[OpenSession, Lost]:
@@ -215,7 +217,7 @@ def _skip(session: OpenSession, first_seq: int, last_seq: int) -> tuple[OpenSess
     newest_in_window = session.window[-1][0] if session.window else None
     too_long = newest_in_window is not None and last_seq - newest_in_window > MAX_GAP_SPECTRA
     window = () if too_long else session.window
-    return replace(session, window=window, newest_seq=last_seq), Lost(first_seq, last_seq, too_long)
+    return session._replace(window=window, newest_seq=last_seq), Lost(first_seq, last_seq, too_long)
 
 
 def _spectrum(state: Pipeline, spectrum: Spectrum, counts: Payload, now_ns: int) -> tuple[Pipeline, list[Event]]:
@@ -230,11 +232,11 @@ def _spectrum(state: Pipeline, spectrum: Spectrum, counts: Payload, now_ns: int)
         seen = any(seq == spectrum.seq for seq, _ in session.window)
         return _count(state, duplicate=int(seen), late=int(not seen)), []
 
-    session = replace(session, last_arrival_ns=now_ns, is_silent=False)
+    session = session._replace(last_arrival_ns=now_ns, is_silent=False)
     fault = _contract_fault(session, spectrum, counts)
     if fault is not None:
         # Its number is not taken as seen: the window is as it was, and a good copy may still come.
-        return _count(replace(state, session=session), refused=1), [Refused(spectrum.seq, fault)]
+        return _count(state._replace(session=session), refused=1), [Refused(spectrum.seq, fault)]
 
     events: list[Event] = []
     lost_before = spectrum.seq - session.newest_seq - 1
@@ -247,12 +249,12 @@ def _spectrum(state: Pipeline, spectrum: Spectrum, counts: Payload, now_ns: int)
     invalid = _measurement_fault(session, counts)
     if invalid is not None:
         session, _ = _skip(session, spectrum.seq, spectrum.seq)
-        session = replace(session, previous=counts)
-        state = _count(replace(state, session=session), invalid=1)
+        session = session._replace(previous=counts)
+        state = _count(state._replace(session=session), invalid=1)
         return state, [*events, Refused(spectrum.seq, invalid, invalid=True)]
 
     session, accepted = _accept(state.model, session, spectrum, counts)
-    return _count(replace(state, session=session), spectra=1), [*events, accepted]
+    return _count(state._replace(session=session), spectra=1), [*events, accepted]
 
 
 def _contract_fault(session: OpenSession, spectrum: Spectrum, counts: Payload) -> str | None:
@@ -261,11 +263,11 @@ def _contract_fault(session: OpenSession, spectrum: Spectrum, counts: Payload) -
     if counts.shape != (size,):
         return f"spectrum {spectrum.seq} has {counts.shape[0]} channels, and its session {size}"
     if counts.dtype.kind == "f":
-        if not np.isfinite(counts).all():
+        lowest = int(np.argmin(counts))  # a NaN counts as the lowest
+        if not (counts[lowest] >= 0 and counts.max() < np.inf):
+            if np.isfinite(counts).all():
+                return f"spectrum {spectrum.seq} has negative counts ({counts[lowest]:.1f} in channel {lowest})"
             return f"spectrum {spectrum.seq} holds numbers that are not finite"
-        lowest = int(np.argmin(counts))
-        if counts[lowest] < 0:
-            return f"spectrum {spectrum.seq} has negative counts ({counts[lowest]:.1f} in channel {lowest})"
     return None
 
 
@@ -295,8 +297,7 @@ def _accept(
     if session.history_sum is not None:
         counts_so_far += session.history_sum
     taken_in = session.spectra_taken_in + 1
-    session = replace(
-        session,
+    session = session._replace(
         window=window,
         history_sum=counts_so_far,
         spectra_taken_in=taken_in,
@@ -353,6 +354,6 @@ def _quality(
 
 def _count(state: Pipeline, **by: int) -> Pipeline:
     counters = state.counters
-    return replace(
-        state, counters=counters.model_copy(update={name: getattr(counters, name) + n for name, n in by.items()})
+    return state._replace(
+        counters=counters.model_copy(update={name: getattr(counters, name) + n for name, n in by.items()})
     )

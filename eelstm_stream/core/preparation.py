@@ -19,9 +19,7 @@ _ALIKE_CHANNELS = 0.01  # two axes closer than this, all along, are one axis wri
 class Prepared:
     """A spectrum as the model wants it."""
 
-    counts: NDArray[
-        np.float32
-    ]  # (channel,) on the model's axis, at the reference dose, aligned where that was possible
+    counts: NDArray[np.float32]  # (channel,) on the model's axis, at the reference dose, aligned where it could be
     shift: Shift  # what was taken out
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -11,7 +13,7 @@ from numpy.typing import NDArray
 
 from eelstm_stream.wire.messages import CameTrue, LiveSkill
 
-MAX_NOISE_SAMPLES = 512  # second differences kept for the median: enough to be steady, few enough to be quick
+NOISE_SAMPLES = 101  # second differences kept for the median: steady to 1 %, and quick to sort at every spectrum
 
 Counts = NDArray[np.float32]
 
@@ -41,7 +43,7 @@ class Verification:
     """Pure bookkeeping of one session: what was forecast for which spectrum, and how it turned out.
 
     The noise floor is the rms of the second difference of three consecutive spectra over √6, and its median over the
-    session: a change that is steady over three spectra cancels in it, a jump is rare enough for the median, and the
+    last NOISE_SAMPLES of them: a change that is steady over three spectra cancels in it, a jump is rare enough for the median, and the
     correlation of neighbouring channels does not matter. It is measured on the stream itself, so it holds for any
     detector; what it can't tell from noise is a change faster than three spectra.
     """
@@ -72,7 +74,7 @@ class Verification:
         noise = self.noise_squares
         if len(self.recent) == 2 and [s for s, _ in self.recent] == [seq - 2, seq - 1]:
             (_, first), (_, second) = self.recent
-            noise = (*noise, _rms(first - 2 * second + counts) ** 2 / 6)[-MAX_NOISE_SAMPLES:]
+            noise = (*noise, _rms(first - 2 * second + counts) ** 2 / 6)[-NOISE_SAMPLES:]
         return Verification(
             MappingProxyType({target: p for target, p in self.pending.items() if target > seq}),
             (*self.recent[-1:], (seq, counts)),
@@ -82,7 +84,7 @@ class Verification:
 
     def with_forecast(self, from_seq: int, horizons: tuple[int, ...], forecast: Counts, window: Counts) -> Verification:
         """Remember a forecast, `(horizon, channel)`, made from a window, `(window, channel)`."""
-        mean = window.mean(axis=0)
+        mean = np.full(len(window), 1 / len(window), dtype=np.float32) @ window
         pending = dict(self.pending)
         for row, horizon in enumerate(horizons):
             promise = Pending(horizon, forecast[row], window[-1], mean)
@@ -92,7 +94,7 @@ class Verification:
     @property
     def noise_floor(self) -> float | None:
         """Root mean square noise of one spectrum, counts at the reference dose; None before three consecutive ones."""
-        return float(np.sqrt(np.median(self.noise_squares))) if self.noise_squares else None
+        return math.sqrt(statistics.median(self.noise_squares)) if self.noise_squares else None
 
     @property
     def skill(self) -> LiveSkill | None:
@@ -111,5 +113,4 @@ class Verification:
 
 
 def _rms(difference: Counts) -> float:
-    d = np.asarray(difference, dtype=np.float64)
-    return float(np.sqrt(d @ d / d.size))
+    return math.sqrt(float(difference @ difference) / difference.size)

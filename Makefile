@@ -1,0 +1,55 @@
+# Everything is run from one virtual environment, .venv, which the targets make as they need it.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+# A stamp for each set of installed packages: made again when what it depends on has changed.
+RUN_STAMP := $(VENV)/.installed-run
+ALL_STAMP := $(VENV)/.installed-all
+DECLARED := pyproject.toml constraints.txt
+
+.PHONY: demo test check format model schemas image bench clean help
+
+help:  ## what there is to make
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+demo: $(RUN_STAMP)  ## simulator, forecaster and listener, live in this terminal
+	$(BIN)/eelstm demo
+
+test: $(ALL_STAMP)  ## all tests
+	$(BIN)/python -m pytest
+
+check: $(ALL_STAMP)  ## ruff, mypy, import-linter, schemas up to date
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(ALL_STAMP)  ## let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+schemas: $(ALL_STAMP)  ## write the JSON Schemas of the wire into the docs again
+	$(BIN)/python -m eelstm_stream.wire.schemas docs/reference/schemas
+
+bench: $(RUN_STAMP)  ## the figures of the README, measured here
+	$(BIN)/eelstm bench startup
+	$(BIN)/eelstm bench latency
+	$(BIN)/eelstm bench throughput --rate 500
+	$(BIN)/eelstm bench throughput --rate max
+
+clean:  ## remove the virtual environment and the caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "eelstm-stream needs Python 3.11 or newer: make PYTHON=python3.11 …")'
+	$(PYTHON) -m venv $(VENV)
+
+$(RUN_STAMP): $(DECLARED) | $(BIN)/python
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[io]'
+	touch $@
+
+$(ALL_STAMP): $(DECLARED) | $(BIN)/python
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[io,train,dev]'
+	touch $@ $(RUN_STAMP)
