@@ -93,7 +93,8 @@ class Forecaster:
     """The forecasting daemon of one instrument."""
 
     def __init__(self, settings: ServeSettings, model: Model, *, as_json: bool = False) -> None:
-        """Bind and connect. Raises EelstmError where the port is taken."""
+        """Bind and connect. Raises EelstmError where the model can't be served or the port is taken; nothing is bound then."""
+        self._state = pipeline.new_pipeline(model.metadata)
         self._settings = settings
         self._model = model
         self._as_json = as_json
@@ -107,7 +108,6 @@ class Forecaster:
         self._snapshot = snapshot_client(self._context, settings.snapshot)
         self._phase = model.metadata.phase
         self._clock_id = clock.clock_id()
-        self._state = pipeline.new_pipeline(model.metadata)
         self._verification = Verification()
         self._status: tuple[str, str, int] = ("waiting", "waiting for a session", 0)
         self._published: tuple[str, str, int] | None = None

@@ -20,7 +20,17 @@ from eelstm_stream.core.dose import normalisation
 from eelstm_stream.core.model_contract import ModelMetadata
 from eelstm_stream.core.preparation import Preparation, Prepared
 from eelstm_stream.errors import UnusableInputError
-from eelstm_stream.wire.messages import Counters, Gap, Message, Payload, QualityFlag, SessionEnd, SessionStart, Spectrum
+from eelstm_stream.wire.messages import (
+    MAX_COUNTS,
+    Counters,
+    Gap,
+    Message,
+    Payload,
+    QualityFlag,
+    SessionEnd,
+    SessionStart,
+    Spectrum,
+)
 
 MAX_GAP_SPECTRA = 2  # lost spectra in a row that a window of 8 still bridges
 SILENT_AFTER_PERIODS = 5.0
@@ -28,6 +38,7 @@ SILENT_AFTER_AT_LEAST_S = 1.0  # a scheduler hiccup on a fast stream is not sile
 DWELL_TOLERANCE = (
     0.05  # relative; the paper found that a model fails at another dwell, the nearest of which was 1.25 times
 )
+MAX_SCALE = 1e4  # between a frame's dose and the reference dose; no experiment spans more, and products stay finite
 RANGE_TOLERANCE = 0.1  # of the training data's range of counts, on either side
 OUTSIDE_SHARE = 0.05  # of the channels, before it is worth a flag
 
@@ -137,10 +148,17 @@ class Pipeline(NamedTuple):
 
 
 def new_pipeline(model: ModelMetadata) -> Pipeline:
-    """A pipeline that waits for a session."""
-    alignment = Alignment(
-        model.alignment_reference, model.energy_axis, model.alignment_range_eV, model.alignment_max_shift_eV
-    )
+    """A pipeline that waits for a session. Raises UnusableInputError for a model that this version can't serve."""
+    if model.window_domain != "frame":
+        raise UnusableInputError(
+            f"{model.name} wants its window on {model.window_domain}, and this version makes windows of frames only."
+        )
+    try:
+        alignment = Alignment(
+            model.alignment_reference, model.energy_axis, model.alignment_range_eV, model.alignment_max_shift_eV
+        )
+    except ValueError as error:
+        raise UnusableInputError(f"{model.name} can't be aligned to: {error}.") from None
     return Pipeline(model, alignment)
 
 
@@ -233,7 +251,8 @@ def _spectrum(state: Pipeline, spectrum: Spectrum, counts: Payload, now_ns: int)
         return _count(state, duplicate=int(seen), late=int(not seen)), []
 
     session = session._replace(last_arrival_ns=now_ns, is_silent=False)
-    fault = _contract_fault(session, spectrum, counts)
+    scale = _scale(state.model, spectrum)
+    fault = _contract_fault(session, spectrum, counts) or _scale_fault(state.model, spectrum, scale)
     if fault is not None:
         # Its number is not taken as seen: the window is as it was, and a good copy may still come.
         return _count(state._replace(session=session), refused=1), [Refused(spectrum.seq, fault)]
@@ -253,7 +272,7 @@ def _spectrum(state: Pipeline, spectrum: Spectrum, counts: Payload, now_ns: int)
         state = _count(state._replace(session=session), invalid=1)
         return state, [*events, Refused(spectrum.seq, invalid, invalid=True)]
 
-    session, accepted = _accept(state.model, session, spectrum, counts)
+    session, accepted = _accept(state.model, session, spectrum, counts, scale)
     return _count(state._replace(session=session), spectra=1), [*events, accepted]
 
 
@@ -262,13 +281,27 @@ def _contract_fault(session: OpenSession, spectrum: Spectrum, counts: Payload) -
     size = session.start.energy_axis.size
     if counts.shape != (size,):
         return f"spectrum {spectrum.seq} has {counts.shape[0]} channels, and its session {size}"
-    if counts.dtype.kind == "f":
-        lowest = int(np.argmin(counts))  # a NaN counts as the lowest
-        if not (counts[lowest] >= 0 and counts.max() < np.inf):
-            if np.isfinite(counts).all():
-                return f"spectrum {spectrum.seq} has negative counts ({counts[lowest]:.1f} in channel {lowest})"
-            return f"spectrum {spectrum.seq} holds numbers that are not finite"
-    return None
+    lowest, highest = int(np.argmin(counts)), int(np.argmax(counts))  # a NaN counts as the lowest and as the highest
+    if counts[lowest] >= 0 and counts[highest] <= MAX_COUNTS:
+        return None
+    if not np.isfinite(counts).all():
+        return f"spectrum {spectrum.seq} holds numbers that are not finite"
+    if counts[lowest] < 0:
+        return f"spectrum {spectrum.seq} has negative counts ({counts[lowest]:.1f} in channel {lowest})"
+    return f"spectrum {spectrum.seq} has {counts[highest]:.3g} counts in channel {highest}, more than any camera's"
+
+
+def _scale(model: ModelMetadata, spectrum: Spectrum) -> float:
+    return normalisation(spectrum.dwell_s, spectrum.beam_current_pA, model.reference_dwell_s, model.reference_dose_pC)
+
+
+def _scale_fault(model: ModelMetadata, spectrum: Spectrum, scale: float) -> str | None:
+    if 1 / MAX_SCALE <= scale <= MAX_SCALE:
+        return None
+    return (
+        f"spectrum {spectrum.seq}: its dose is {1 / scale:.3g} times the model's {model.reference_dose_pC:g} pC, "
+        f"too far from it to be normalised"
+    )
 
 
 def _measurement_fault(session: OpenSession, counts: Payload) -> str | None:
@@ -288,9 +321,8 @@ def _measurement_fault(session: OpenSession, counts: Payload) -> str | None:
 
 
 def _accept(
-    model: ModelMetadata, session: OpenSession, spectrum: Spectrum, counts: Payload
+    model: ModelMetadata, session: OpenSession, spectrum: Spectrum, counts: Payload, scale: float
 ) -> tuple[OpenSession, Accepted]:
-    scale = normalisation(spectrum.dwell_s, spectrum.beam_current_pA, model.reference_dwell_s, model.reference_dose_pC)
     prepared = session.preparation(counts, scale)
     window = (*session.window, (spectrum.seq, prepared.counts))[-model.window :]
     counts_so_far = prepared.counts.astype(np.float64)

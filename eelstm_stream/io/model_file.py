@@ -19,8 +19,10 @@ from eelstm_stream.core.model_contract import (
     from_properties,
 )
 from eelstm_stream.errors import EelstmError, UnusableInputError
+from eelstm_stream.wire.messages import MAX_COUNTS
 
 MAX_MODEL_BYTES = 512 * 1024 * 1024
+MAX_FORECAST_COUNTS = 1e4 * MAX_COUNTS  # absurd, and its square must not overflow
 _SHA256 = re.compile(r"^[0-9a-f]{64}$")
 
 
@@ -56,6 +58,8 @@ class Model:
             raise InferenceError(f"{self.metadata.name}: onnxruntime failed: {_first_line(error)}") from None
         if not (np.isfinite(counts).all() and np.isfinite(phase).all()):
             raise InferenceError(f"{self.metadata.name} answered with numbers that are not finite.")
+        if np.abs(counts).max() > MAX_FORECAST_COUNTS:
+            raise InferenceError(f"{self.metadata.name} answered with {np.abs(counts).max():.3g} counts in a channel.")
         return counts, phase
 
 

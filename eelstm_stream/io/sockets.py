@@ -90,7 +90,8 @@ def subscriber(
 
 def prepare_subscriber(socket: zmq.Socket[Any], endpoint: str, instrument: str, kinds: Iterable[str]) -> None:
     """Limits, subscriptions and connection of a SUB socket, also of one from `zmq.asyncio`."""
-    socket.setsockopt(zmq.RCVHWM, TOPICS["spectrum"].high_water_mark)
+    kinds = tuple(kinds)
+    socket.setsockopt(zmq.RCVHWM, max(TOPICS[kind].high_water_mark for kind in kinds))
     socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
     _configure(socket)
     for kind in kinds:

@@ -7,19 +7,26 @@ with defaults and are never retyped. Data messages ignore fields that they do no
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 MAX_CHANNELS = 65_536  # a spectrometer camera has at most a few thousand columns; this leaves room, and bounds memory
 MAX_HORIZONS = 64
+MAX_COUNTS = (
+    1e9  # in one channel of one frame: far above any camera's full well, far below float32's overflow when squared
+)
 MAX_SEQ = 2**53 - 1  # the largest integer that a JSON reader in any language keeps exact
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 PositiveFinite = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegativeFinite = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+# Bounds that no instrument meets, so that arithmetic on what a sender says can't overflow.
+Seconds = Annotated[float, Field(ge=1e-9, le=86_400, allow_inf_nan=False)]
+Picoamperes = Annotated[float, Field(ge=1e-6, le=1e9, allow_inf_nan=False)]
 Seq = Annotated[int, Field(ge=0, le=MAX_SEQ)]
 Nanoseconds = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Count = Annotated[int, Field(ge=0, le=MAX_SEQ)]
@@ -28,6 +35,15 @@ InstrumentName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{
 Text = Annotated[str, StringConstraints(max_length=2000)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Payload = NDArray[np.float32] | NDArray[np.uint16] | NDArray[np.uint32]
+
+
+def _within_calendar(moment: datetime) -> datetime:
+    if not 1970 <= moment.year < 2200:
+        raise ValueError("lies outside the years 1970 to 2199")
+    return moment
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_within_calendar)]
 PayloadDtype = Literal["<f4", "<u2", "<u4"]
 
 
@@ -58,8 +74,8 @@ class Message(Document):
 class EnergyAxis(Document):
     """Energy-loss axis: channel i is centred on `offset_eV + i × dispersion_eV`."""
 
-    offset_eV: Finite = Field(description="energy loss at the centre of channel 0, eV")
-    dispersion_eV: PositiveFinite = Field(description="energy per channel, eV")
+    offset_eV: Finite = Field(ge=-1e5, le=1e6, description="energy loss at the centre of channel 0, eV")
+    dispersion_eV: PositiveFinite = Field(ge=1e-5, le=1e4, description="energy per channel, eV")
     size: int = Field(ge=1, le=MAX_CHANNELS, description="number of channels")
 
     @property
@@ -88,19 +104,17 @@ class SessionStart(Message):
     source_name: Text = Field("", description="file, preset or camera behind the source")
     specimen: Text = Field("", description="what is under the beam")
     energy_axis: EnergyAxis = Field(description="axis of every spectrum of this session")
-    dwell_s: PositiveFinite = Field(description="exposure per spectrum at the start, s")
-    frame_period_s: PositiveFinite | None = Field(
-        None, description="start-to-start time of spectra, s; absent: the dwell"
-    )
+    dwell_s: Seconds = Field(description="exposure per spectrum at the start, s")
+    frame_period_s: Seconds | None = Field(None, description="start-to-start time of spectra, s; absent: the dwell")
     beam_energy_keV: PositiveFinite | None = Field(None, description="beam energy, keV; absent where unknown")
-    beam_current_pA: PositiveFinite | None = Field(None, description="probe current, pA; absent where unknown")
+    beam_current_pA: Picoamperes | None = Field(None, description="probe current, pA; absent where unknown")
     convergence_mrad: NonNegativeFinite | None = Field(None, description="convergence semi-angle, mrad")
     collection_mrad: NonNegativeFinite | None = Field(None, description="collection semi-angle, mrad")
     probe_area_A2: PositiveFinite | None = Field(None, description="illuminated area, Å², for fluence")
     dose_is_relative: bool = Field(description="true where the current is unknown and counts as 1 in every dose")
     saturation_counts: PositiveFinite | None = Field(None, description="counts at which a channel saturates, if known")
     expected_spectra: Count | None = Field(None, description="number of spectra, where it is known beforehand")
-    started_at: AwareDatetime = Field(description="start of the session, UTC")
+    started_at: Moment = Field(description="start of the session, UTC")
     clock_id: Name = Field(
         description="names the clock behind every sent_mono_ns of this sender (one boot of one host)"
     )
@@ -142,13 +156,13 @@ class Spectrum(Message):
     schema_: Literal["eelstm.spectrum/1"] = Field("eelstm.spectrum/1", alias="schema")
     dtype: PayloadDtype = Field(description="element type of the payload, as numpy writes it")
     shape: tuple[Annotated[int, Field(ge=1, le=MAX_CHANNELS)]] = Field(description="(channel,)")
-    dwell_s: PositiveFinite = Field(description="exposure of this frame, s")
-    beam_current_pA: PositiveFinite | None = Field(None, description="probe current, pA; absent where unknown")
+    dwell_s: Seconds = Field(description="exposure of this frame, s")
+    beam_current_pA: Picoamperes | None = Field(None, description="probe current, pA; absent where unknown")
     dose_pC: PositiveFinite | None = Field(
         None, description="beam_current_pA × dwell_s; absent where the current is unknown"
     )
-    acquired_at: AwareDatetime = Field(description="start of exposure, UTC")
-    acquired_until: AwareDatetime = Field(description="end of exposure, UTC")
+    acquired_at: Moment = Field(description="start of exposure, UTC")
+    acquired_until: Moment = Field(description="end of exposure, UTC")
 
 
 class Interval(Document):
@@ -221,7 +235,7 @@ class Summary(Message):
     horizons: tuple[Annotated[int, Field(ge=1, le=MAX_HORIZONS)], ...] = Field(
         min_length=1, max_length=MAX_HORIZONS, description="steps ahead: 1 is the next spectrum"
     )
-    valid_at: tuple[AwareDatetime, ...] = Field(
+    valid_at: tuple[Moment, ...] = Field(
         max_length=MAX_HORIZONS,
         description="for each horizon, the expected start of exposure of the spectrum that it forecasts",
     )
@@ -229,7 +243,7 @@ class Summary(Message):
     reference_dose_pC: PositiveFinite = Field(
         description="dose to which all counts here are normalised, and that each step assumes"
     )
-    reference_dwell_s: PositiveFinite = Field(description="dwell that goes with it in the model's training data")
+    reference_dwell_s: Seconds = Field(description="dwell that goes with it in the model's training data")
     simulated: bool = Field(description="true unless the spectra come from an instrument or a recording of one")
     trained_on: Text = Field("", description="what the model learnt from; says so when that was simulated")
     phase_now: Interval | None = Field(
@@ -300,12 +314,12 @@ class Proposal(Message):
     from_seq: Seq = Field(description="spectrum behind the forecast that this follows from")
     preset: Literal["preserve", "resolve", "track", "advise"]
     blank: bool = Field(description="true asks for the beam to be blanked")
-    dwell_s: PositiveFinite = Field(description="dwell for the next frames, s")
-    beam_current_pA: PositiveFinite = Field(description="current for the next frames, pA")
+    dwell_s: Seconds = Field(description="dwell for the next frames, s")
+    beam_current_pA: Picoamperes = Field(description="current for the next frames, pA")
     plan_dose_pC: tuple[NonNegativeFinite, ...] = Field(
         max_length=MAX_HORIZONS, description="dose of each planned frame, pC"
     )
-    lease_s: PositiveFinite = Field(description="for how long it asks to keep this rate, s")
+    lease_s: Seconds = Field(description="for how long it asks to keep this rate, s")
     expires_mono_ns: Nanoseconds = Field(description="after this the guard must ignore it")
     reason: Text
 
@@ -313,7 +327,7 @@ class Proposal(Message):
 class Readback(Document):
     """What the instrument says that it does."""
 
-    dwell_s: PositiveFinite
+    dwell_s: Seconds
     beam_current_pA: NonNegativeFinite
     blanked: bool
 
@@ -328,7 +342,7 @@ class Decision(Message):
     outcome: Literal["accepted", "clamped", "refused"]
     reason: Text
     mode: Literal["disarmed", "auto", "hold", "override", "blank", "blank_latched"]
-    dwell_s: PositiveFinite | None = None
+    dwell_s: Seconds | None = None
     beam_current_pA: NonNegativeFinite | None = None
     lease_dose_pC: NonNegativeFinite = Field(0.0, description="dose set aside for the lease, pC")
     lease_s: NonNegativeFinite = Field(0.0, description="time to live of the lease, s")
