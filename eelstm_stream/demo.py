@@ -118,7 +118,8 @@ def _print_summary(tally: Tally, *, as_json: bool) -> None:
         floor = "unknown" if skill.noise_floor is None else f"{skill.noise_floor:.1f}"
         lines.append(
             f"RMSE {skill.rmse:.1f} counts; persistence {skill.rmse_persistence:.1f}, mean of the window "
-            f"{skill.rmse_window_mean:.1f}, noise floor {floor}; skill against persistence {skill.skill:+.2f}"
+            f"{skill.rmse_window_mean:.1f}, noise floor {floor}; skill {skill.skill:+.2f} against persistence, "
+            f"{skill.skill_against_mean:+.2f} against the mean"
         )
         if skill.rmse > 1.005 * min(skill.rmse_persistence, skill.rmse_window_mean):
             lines.append("The model does WORSE here than a baseline without any model: do not act on these forecasts.")

@@ -92,9 +92,10 @@ def _errors_panel(skill: LiveSkill | None) -> Panel:
         table.add_row("persistence", f"{skill.rmse_persistence:,.1f}")
         table.add_row("mean of window", f"{skill.rmse_window_mean:,.1f}")
         table.add_row("noise floor", "—" if skill.noise_floor is None else f"{skill.noise_floor:,.1f}")
-        table.add_row("skill", Text(f"{skill.skill:+.2f}", style="green" if skill.skill > 0 else "bold red"))
-        table.add_row("come true", f"{skill.matured:,}")
-    return Panel(table, title="RMSE, counts", height=8)
+        table.add_row("skill, persistence", _signed(skill.skill))
+        table.add_row("skill, mean of window", _signed(skill.skill_against_mean))
+    title = "RMSE, counts" if skill is None else f"RMSE, counts ({skill.matured:,} come true)"
+    return Panel(table, title=title, height=8)
 
 
 def _flow_panel(tally: Tally, malformed: int, now_ns: int) -> Panel:
@@ -118,6 +119,10 @@ def _warnings(tally: Tally) -> list[RenderableType]:
     if tally.newest is None:
         return []
     return [Text(f"! {q.flag.replace('_', ' ')}: {q.reason}", style="yellow") for q in tally.newest.quality]
+
+
+def _signed(skill: float) -> Text:
+    return Text(f"{skill:+.2f}", style="green" if skill > 0.005 else "bold red")
 
 
 def _interval(interval: Interval | None) -> str:

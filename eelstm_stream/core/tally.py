@@ -133,7 +133,8 @@ class Tally:
             rmse_persistence=rmse_persistence,
             rmse_window_mean=rmse_window_mean,
             noise_floor=float(np.sqrt(np.mean(np.square(floors)))) if floors else None,
-            skill=1 - float(mean[0] / mean[1]) if mean[1] > 0 else 0.0,
+            skill=_skill(mean[0], mean[1]),
+            skill_against_mean=_skill(mean[0], mean[2]),
         )
 
     def latency_percentile_ms(self, percent: float) -> float | None:
@@ -147,6 +148,10 @@ class Tally:
     def forecast_rate_per_s(self, now_ns: int) -> float:
         """Forecasts heard per second, over the last RATE_OVER_S."""
         return _rate(self._forecast_times_s, now_ns / 1e9)
+
+
+def _skill(square: float, square_baseline: float) -> float:
+    return 1 - float(square / square_baseline) if square_baseline > 0 else 0.0
 
 
 def _remember(times_s: deque[float], now_s: float) -> None:

@@ -109,6 +109,7 @@ class Verification:
             rmse_window_mean=float(np.sqrt(sums.window_mean / sums.pairs)),
             noise_floor=self.noise_floor,
             skill=1 - sums.forecast / sums.persistence if sums.persistence > 0 else 0.0,
+            skill_against_mean=1 - sums.forecast / sums.window_mean if sums.window_mean > 0 else 0.0,
         )
 
 

@@ -209,6 +209,7 @@ class LiveSkill(Document):
         description="rms noise of one spectrum, from second differences of consecutive spectra; absent before three",
     )
     skill: Finite = Field(description="1 − MSE / MSE of persistence; 0 is no better, negative is worse")
+    skill_against_mean: Finite = Field(0.0, description="1 − MSE / MSE of the mean of the window, the harder one to beat")
 
 
 class StageLatency(Document):
