@@ -27,6 +27,7 @@ from eelstm_stream.io.sockets import (
     INSTRUMENT_SNAPSHOT,
     LINGER_MS,
     Endpoint,
+    Readers,
     bound_endpoint,
     publisher,
     snapshot_server,
@@ -43,7 +44,6 @@ from eelstm_stream.wire.messages import (
     SessionStart,
     Spectrum,
 )
-from eelstm_stream.wire.topics import topic
 
 PATIENT_LINGER_MS = 60_000
 LOOK_UP_EVERY = 16  # spectra sent at full speed between two looks at the other sockets
@@ -86,7 +86,7 @@ class LiveInstrument:
         for socket in (self._out, self._snapshots):
             self._poller.register(socket, zmq.POLLIN)
         stop.register(self._poller)
-        self._readers = 0
+        self._readers = Readers(settings.instrument)
         self._session_start: list[bytes] | None = None  # encoded, for late joiners, while a session lasts
         self._newest: deque[list[bytes]] = deque(maxlen=MAX_SNAPSHOT_SPECTRA)
         self._sent_spectra = 0
@@ -203,7 +203,7 @@ class LiveInstrument:
     # Time and sockets
 
     def _wait_for_readers(self) -> None:
-        while self._readers < self._settings.wait_readers and not self._stop.requested:
+        while self._readers.of("spectrum") < self._settings.wait_readers and not self._stop.requested:
             self._look_up(1000)
 
     def _wait_for(self, deadline_ns: int | None, frame: int) -> None:
@@ -225,14 +225,9 @@ class LiveInstrument:
         if self._stop.check(arrived):
             return
         if self._out in arrived:
-            self._count_reader(self._out.recv())
+            self._readers.count(self._out.recv())
         if self._snapshots in arrived:
             self._answer_late_joiner(self._snapshots.recv_multipart())
-
-    def _count_reader(self, subscription: bytes) -> None:
-        """A subscription is 1 and a prefix, the end of one 0 and the prefix."""
-        if subscription and topic(self._settings.instrument, "spectrum").startswith(subscription[1:]):
-            self._readers += 1 if subscription[0] == 1 else -1
 
     def _answer_late_joiner(self, frames: list[bytes]) -> None:
         identity, *request = frames

@@ -39,6 +39,7 @@ from eelstm_stream.io.sockets import (
     INSTRUMENT_SNAPSHOT,
     LINGER_MS,
     Endpoint,
+    Readers,
     bound_endpoint,
     publisher,
     snapshot_client,
@@ -104,6 +105,7 @@ class Forecaster:
         except Exception:
             self._context.destroy(linger=0)
             raise
+        self._readers = Readers(settings.instrument)
         self._spectra = subscriber(self._context, settings.spectra, settings.instrument, ("session", "spectrum"))
         self._snapshot = snapshot_client(self._context, settings.snapshot)
         self._phase = model.metadata.phase
@@ -132,7 +134,7 @@ class Forecaster:
                 if stop.check(arrived):
                     break
                 if self._out in arrived:
-                    self._out.recv()  # a subscription came or went; the publisher need not know which
+                    self._readers.count(self._out.recv())
                 if self._snapshot in arrived:
                     self._take_snapshot()
                 if self._spectra in arrived:
@@ -331,14 +333,13 @@ class Forecaster:
         }
         self._forecasts += 1
         self._status = ("forecasting", f"forecasting with {model.name}", 0)
-        forecast = Forecast(
-            **self._envelope("forecast", start.session),
-            **common,
-            energy_axis=model.energy_axis,
-            shape=counts.shape,
-        )
-        self._send(forecast, counts)
-        self._send(Summary(**self._envelope("summary", start.session), **common))
+        # What nobody has subscribed to need not be made: validating and writing a header takes longer than aligning.
+        forecast_envelope, summary_envelope = (self._envelope(kind, start.session) for kind in ("forecast", "summary"))
+        if self._readers.of("forecast"):
+            forecast = Forecast(**forecast_envelope, **common, energy_axis=model.energy_axis, shape=counts.shape)
+            self._send(forecast, counts)
+        if self._readers.of("summary"):
+            self._send(Summary(**summary_envelope, **common))
         if self._published is None or self._published[0] != "forecasting":
             self._publish_status()
 
@@ -365,8 +366,7 @@ class Forecaster:
 
 
 def _phase_now(phase: PhaseFunctional, accepted: Accepted) -> Interval | None:
-    value = float(phase(accepted.prepared.counts))
-    deviation = phase.standard_deviation(accepted.prepared.counts, accepted.variance_over_mean)
+    value, deviation = phase.measure(accepted.prepared.counts, accepted.variance_over_mean)
     return _interval(value, deviation) if math.isfinite(value) and math.isfinite(deviation) else None
 
 

@@ -41,11 +41,11 @@ def _heading(tally: Tally) -> Text:
         text.append(" SIMULATED ", style="black on yellow")
         text.append(" ")
     if start is not None:
-        text.append(f"{start.source_name}  {start.energy_axis}  dwell {start.dwell_s:g} s  ", style="bold")
+        text.append(f"{_plain(start.source_name)}  {start.energy_axis}  dwell {start.dwell_s:g} s  ", style="bold")
     if newest is not None:
         text.append(f"model {newest.model_name}", style="dim")
     if status is not None:
-        text.append(f"\n{status.state}: {status.text}", style=STATE_STYLES.get(status.state, "bold yellow"))
+        text.append(f"\n{status.state}: {_plain(status.text)}", style=STATE_STYLES.get(status.state, "bold yellow"))
     else:
         text.append("\nnothing heard from a forecaster yet", style="bold yellow")
     return text
@@ -118,7 +118,7 @@ def _flow_panel(tally: Tally, malformed: int, now_ns: int) -> Panel:
 def _warnings(tally: Tally) -> list[RenderableType]:
     if tally.newest is None:
         return []
-    return [Text(f"! {q.flag.replace('_', ' ')}: {q.reason}", style="yellow") for q in tally.newest.quality]
+    return [Text(f"! {q.flag.replace('_', ' ')}: {_plain(q.reason)}", style="yellow") for q in tally.newest.quality]
 
 
 def _signed(skill: float) -> Text:
@@ -145,6 +145,12 @@ def sparkline(values: list[float], columns: int, *, low: float, high: float) -> 
     """Values as one line of blocks, averaged into columns, between two limits."""
     if not values:
         return ""
-    edges = np.linspace(0, len(values), min(columns, len(values)) + 1).astype(int)
-    means = [float(np.mean(values[a:b])) for a, b in pairwise(edges)]
-    return "".join(BLOCKS[1 + int(np.clip((m - low) / (high - low) * 7, 0, 7))] for m in means)
+    inside = np.clip(values, low, high)
+    edges = np.linspace(0, len(inside), min(columns, len(inside)) + 1).astype(int)
+    means = [float(inside[a:b].mean()) for a, b in pairwise(edges)]
+    return "".join(BLOCKS[1 + int((m - low) / (high - low) * 7)] for m in means)
+
+
+def _plain(text: str) -> str:
+    """A sender's text without what a terminal would take as a command."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

@@ -50,7 +50,7 @@ def measure(speed: str, spectra: int, model: Path | None, title: str) -> Measure
     first_s = 0.0
     with (
         Stop() as stop,
-        Rig(source, stop=stop, kinds=("summary",), model=model) as rig,
+        Rig(source, stop=stop, kinds=("forecast",), model=model) as rig,
         Progress(*columns, console=Console(stderr=True), transient=True) as progress,
     ):
         task = progress.add_task(title, total=spectra)

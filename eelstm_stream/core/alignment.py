@@ -42,7 +42,7 @@ class Alignment:
         compared = channel_range(axis, *range_eV)
         length = compared.stop - compared.start
         room = min(compared.start, axis.size - compared.stop)
-        self._most = min(int(max_shift_eV / axis.dispersion_eV), room)
+        self._most = int(min(max_shift_eV / axis.dispersion_eV + 1e-6, room))
         if length < 8 or self._most < 1:
             raise ValueError(
                 f"{length} channels between {range_eV[0]:g} and {range_eV[1]:g} eV of {axis} are too few to align on"

@@ -32,9 +32,22 @@ def covers(outer: EnergyAxis, inner: EnergyAxis) -> bool:
 
 def channel_range(axis: EnergyAxis, low_eV: float, high_eV: float) -> slice:
     """Channels whose centres lie in [low_eV, high_eV], cut to the axis."""
-    first = int(np.ceil((low_eV - axis.offset_eV) / axis.dispersion_eV - 1e-6))
-    last = int(np.floor((high_eV - axis.offset_eV) / axis.dispersion_eV + 1e-6))
-    return slice(max(first, 0), max(min(last + 1, axis.size), 0))
+    first = np.ceil((low_eV - axis.offset_eV) / axis.dispersion_eV - 1e-6)
+    stop = np.floor((high_eV - axis.offset_eV) / axis.dispersion_eV + 1e-6) + 1
+    return slice(int(min(max(first, 0), axis.size)), int(min(max(stop, 0), axis.size)))
+
+
+def cumulative_counts(counts: NDArray[np.generic]) -> NDArray[np.float64]:
+    """Counts up to each channel boundary, `(channel + 3,)` float64, with the outermost channels going on at both ends.
+
+    counts: `(channel,)`, any real dtype.
+    """
+    cumulative = np.empty(counts.size + 3, dtype=np.float64)
+    cumulative[1] = 0.0
+    np.cumsum(counts, dtype=np.float64, out=cumulative[2:-1])
+    cumulative[0] = -_BEYOND * float(counts[0])
+    cumulative[-1] = cumulative[-2] + _BEYOND * float(counts[-1])
+    return cumulative
 
 
 class Rebinning:
@@ -62,11 +75,10 @@ class Rebinning:
         """
         if self.is_identity and shift_eV == 0.0:
             return np.asarray(counts, dtype=np.float32)
-        size = self.source.size
-        cumulative = np.empty(size + 3, dtype=np.float64)
-        cumulative[1] = 0.0
-        np.cumsum(counts, dtype=np.float64, out=cumulative[2:-1])
-        cumulative[0] = -_BEYOND * float(counts[0])
-        cumulative[-1] = cumulative[-2] + _BEYOND * float(counts[-1])
+        return self.from_cumulative(cumulative_counts(counts), shift_eV)
+
+    def from_cumulative(self, cumulative: NDArray[np.float64], shift_eV: float = 0.0) -> NDArray[np.float32]:
+        """The same from `cumulative_counts`, for when one spectrum goes to several axes."""
         edges = self._edges + shift_eV / self.source.dispersion_eV
-        return np.diff(np.interp(edges, self._source_edges, cumulative)).astype(np.float32)
+        at_edges = np.interp(edges, self._source_edges, cumulative)
+        return (at_edges[1:] - at_edges[:-1]).astype(np.float32)

@@ -20,7 +20,9 @@ from eelstm_stream.wire.messages import (
     Name,
     NonNegativeFinite,
     PositiveFinite,
+    Seconds,
     Sha256,
+    Text,
 )
 
 PREFIX = "eelstm."
@@ -37,7 +39,10 @@ def _array_from(value: Any) -> Any:
 
 
 def _finite_vector(value: Any) -> NDArray[np.float32]:
-    array = np.asarray(_array_from(value), dtype=np.float32)
+    try:
+        array = np.asarray(_array_from(value), dtype=np.float32)
+    except TypeError as error:  # pydantic reports ValueError only
+        raise ValueError("not a vector of numbers") from error
     if array.ndim != 1 or not np.isfinite(array).all():
         raise ValueError("not a vector of finite numbers")
     return array
@@ -88,10 +93,10 @@ class ModelMetadata(BaseModel):
     window: int = Field(ge=1, le=1024, description="number of spectra in the window")
     horizons: tuple[Annotated[int, Field(ge=1, le=MAX_HORIZONS)], ...] = Field(min_length=1, max_length=MAX_HORIZONS)
     window_domain: Literal["frame", "dose"] = "frame"
-    reference_dwell_s: PositiveFinite
+    reference_dwell_s: Seconds
     reference_dose_pC: PositiveFinite
     simulated: bool = Field(description="whether the training data was simulated")
-    trained_on: str = Field(description="one sentence on the training data")
+    trained_on: Text = Field(description="one sentence on the training data")
     training_runs: tuple[TrainingRun, ...] = Field(min_length=1)
     preprocessing: str = Field(description="one sentence on what happens to counts before the graph")
     alignment_reference: Vector
@@ -141,11 +146,13 @@ def from_properties(properties: Mapping[str, str], origin: str) -> ModelMetadata
             f"{ModelMetadata.REQUIRED_MESSAGE}."
         )
     try:
-        return ModelMetadata.model_validate({key: json.loads(value) for key, value in ours.items()})
-    except json.JSONDecodeError as error:
+        values = {key: json.loads(value) for key, value in ours.items()}
+    except (ValueError, RecursionError) as error:  # ValueError also for a number of thousands of digits
         raise UnusableInputError(
             f"{origin} has metadata that is not JSON ({error}): {ModelMetadata.REQUIRED_MESSAGE}."
         ) from None
+    try:
+        return ModelMetadata.model_validate(values)
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'metadata'}: {e['msg']}" for e in error.errors()[:3])
         raise UnusableInputError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,20 +28,21 @@ class PhaseFunctional:
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.asarray(np.where(below == 0, np.nan, (s @ self.numerator) / below))
 
-    def standard_deviation(self, counts: NDArray[np.floating], variance_over_mean: float) -> float:
-        """Standard deviation of the phase of one measured spectrum, `(channel,)`, from its counting noise.
+    def measure(self, counts: NDArray[np.floating], variance_over_mean: float) -> tuple[float, float]:
+        """Phase of one measured spectrum, `(channel,)`, and its standard deviation from counting noise.
 
         First-order propagation of var(s_i) = variance_over_mean × s_i through the ratio. Channels are taken as independent,
         with a variance_over_mean that holds for sums over neighbours (`noise.variance_over_mean`), since the functionals
-        are smooth over the few channels that share counts.
+        are smooth over the few channels that share counts. Both are NaN where the denominator vanishes.
         """
         s = np.asarray(counts, dtype=np.float64)
         below = float(s @ self.denominator)
         if below == 0.0:
-            return float("nan")
+            return float("nan"), float("nan")
         phase = float(s @ self.numerator) / below
-        slope = (self.numerator - phase * self.denominator) / below
-        return float(np.sqrt(variance_over_mean * float((slope * slope) @ np.maximum(s, 0.0))))
+        slope = self.numerator - phase * self.denominator
+        variance = variance_over_mean * float((slope * slope) @ np.maximum(s, 0.0))
+        return phase, math.sqrt(variance) / abs(below)
 
 
 def fit_phase(pristine: NDArray[np.floating], transformed: NDArray[np.floating]) -> PhaseFunctional:

@@ -132,6 +132,7 @@ class OpenSession(NamedTuple):
     spectra_taken_in: int = 0
     newest_seq: int = -1
     previous: Payload | None = None  # newest accepted payload as received, to tell a frozen camera
+    newest_dwell_s: float | None = None  # a controller may change it within the session
     last_arrival_ns: int = 0
     is_silent: bool = False
 
@@ -182,7 +183,7 @@ def tick(state: Pipeline, now_ns: int) -> tuple[Pipeline, list[Event]]:
     session = state.session
     if session is None or session.is_silent:
         return state, []
-    period_s = session.start.frame_period_s or session.start.dwell_s
+    period_s = max(session.newest_dwell_s or session.start.dwell_s, session.start.frame_period_s or 0.0)
     silent_s = (now_ns - session.last_arrival_ns) / 1e9
     if silent_s < max(SILENT_AFTER_PERIODS * period_s, SILENT_AFTER_AT_LEAST_S):
         return state, []
@@ -192,9 +193,11 @@ def tick(state: Pipeline, now_ns: int) -> tuple[Pipeline, list[Event]]:
 def _open(state: Pipeline, start: SessionStart, now_ns: int) -> tuple[Pipeline, list[Event]]:
     if state.session is not None and state.session.start.session == start.session:
         return state, []  # a snapshot repeats it
+    if start.session == state.refused_session:
+        return state, []  # said once
     if start.session == state.ended_session:
         return state, []  # a snapshot taken before the end, arriving after it
-    origin = f"session {start.session} of {start.instrument}"
+    origin = f"{start.source_name or start.instrument} (session {start.session})"
     try:
         preparation = Preparation(start.energy_axis, state.model.energy_axis, state.alignment, origin=origin)
     except UnusableInputError as error:
@@ -225,7 +228,8 @@ def _gap(state: Pipeline, gap: Gap) -> tuple[Pipeline, list[Event]]:
     session = state.session
     if session is None or session.start.session != gap.session or gap.last_seq <= session.newest_seq:
         return state, []
-    first = max(gap.first_seq, session.newest_seq + 1)
+    # Messages keep their order: what was not heard before the gap won't come after it either.
+    first = gap.first_seq if session.newest_seq < 0 else session.newest_seq + 1
     session, lost = _skip(session, first, gap.last_seq)
     return _count(state._replace(session=session), lost=gap.last_seq - first + 1), [lost]
 
@@ -259,7 +263,7 @@ def _spectrum(state: Pipeline, spectrum: Spectrum, counts: Payload, now_ns: int)
 
     events: list[Event] = []
     lost_before = spectrum.seq - session.newest_seq - 1
-    joined_late = session.newest_seq < 0 and not session.window
+    joined_late = session.newest_seq < 0
     if lost_before and not joined_late:  # what came before this program listened is not lost
         session, lost = _skip(session, session.newest_seq + 1, spectrum.seq - 1)
         state = _count(state, lost=lost_before)
@@ -334,6 +338,7 @@ def _accept(
         history_sum=counts_so_far,
         spectra_taken_in=taken_in,
         newest_seq=spectrum.seq,
+        newest_dwell_s=spectrum.dwell_s,
         previous=counts,
     )
     needed = model.window - len(window)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eelstm_stream.core.alignment import Alignment, Shift
-from eelstm_stream.core.energy_axis import Rebinning, covers
+from eelstm_stream.core.energy_axis import Rebinning, covers, cumulative_counts
 from eelstm_stream.errors import UnusableInputError
 from eelstm_stream.wire.messages import EnergyAxis
 
@@ -56,6 +56,7 @@ class Preparation:
 
         counts: `(channel,)` on the source axis, any real dtype. scale: factor to the reference dose (`dose.normalisation`).
         """
-        normalised = np.asarray(counts, dtype=np.float64) * scale
-        shift = self._alignment.shift_of(self._to_search_axis(normalised))
-        return Prepared(self._rebinning(normalised, shift.shift_eV), shift)
+        cumulative = cumulative_counts(counts)
+        shift = self._alignment.shift_of(self._to_search_axis.from_cumulative(cumulative))
+        prepared = self._rebinning.from_cumulative(cumulative, shift.shift_eV)
+        return Prepared(prepared * np.float32(scale), shift)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -151,7 +152,8 @@ class Tally:
 
 
 def _skill(square: float, square_baseline: float) -> float:
-    return 1 - float(square / square_baseline) if square_baseline > 0 else 0.0
+    ratio = float(square) / float(square_baseline) if square_baseline > 0 else 1.0
+    return 1 - ratio if math.isfinite(ratio) else 0.0
 
 
 def _remember(times_s: deque[float], now_s: float) -> None:

@@ -6,6 +6,7 @@ EELSTM_SERVE_PUBLISH. All is validated together, before any socket is bound, and
 
 from __future__ import annotations
 
+import os
 import tomllib
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -48,10 +49,15 @@ def load_settings(settings: type[S], config: Path | None, **flags: Any) -> S:
     Raises UsageError, one sentence naming the key at fault.
     """
     table = _table(config, settings.TABLE) if config is not None else {}
+    prefix = f"EELSTM_{settings.TABLE.upper()}_"
+    known = ", ".join(settings.model_fields)
+    for variable in sorted(os.environ):
+        if variable.upper().startswith(prefix) and variable[len(prefix) :].lower() not in settings.model_fields:
+            raise UsageError(f"{settings.TABLE}: {variable} in the environment is no setting; known are {known}.")
 
     class Loaded(settings):  # type: ignore[valid-type,misc]
         _from_file: ClassVar[dict[str, Any]] = table
-        model_config = SettingsConfigDict(env_prefix=f"EELSTM_{settings.TABLE.upper()}_")
+        model_config = SettingsConfigDict(env_prefix=prefix)
 
     try:
         loaded: S = Loaded(**{key: value for key, value in flags.items() if value is not None})
@@ -59,6 +65,8 @@ def load_settings(settings: type[S], config: Path | None, **flags: Any) -> S:
         fault = error.errors(include_url=False)[0]
         key = ".".join(map(str, fault["loc"]))
         reason = fault["msg"].removeprefix("Value error, ")
+        if fault["type"] == "extra_forbidden":
+            reason = f"no setting of this name; known are {known}"
         raise UsageError(f"{settings.TABLE}: {key}: {reason}" if key else f"{settings.TABLE}: {reason}") from None
     return loaded
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from eelstm_stream.wire.messages import MAX_COUNTS
 
 MAX_MODEL_BYTES = 512 * 1024 * 1024
 MAX_FORECAST_COUNTS = 1e4 * MAX_COUNTS  # absurd, and its square must not overflow
+_REMEDY = "export it with `eelstm train`, which makes it as it must be"
 _SHA256 = re.compile(r"^[0-9a-f]{64}$")
 
 
@@ -75,8 +77,8 @@ def open_model(path: Path, sha256: str | None = None) -> Model:
     pinned = sha256 or _pinned_hash(path, found)
     if pinned != found:
         raise UnusableInputError(
-            f"{path.name} has the SHA-256 {found[:12]}…, and the pinned one is {pinned[:12]}…: "
-            f"it is not the file that was meant, or it was changed since."
+            f"{path.name} has the SHA-256 {found[:12]}…, and the pinned one is {pinned[:12]}…: it is not the file that was "
+            f"meant, or it was changed since; get it again, or pin the new hash if you trust it."
         )
     session = _session(path, content)
     metadata = from_properties(session.get_modelmeta().custom_metadata_map, path.name)
@@ -118,12 +120,19 @@ def _session(path: Path, content: bytes) -> ort.InferenceSession:
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 4  # what it would log comes as an exception too
+    # Weights in a second file would not be covered by the hash; without this they are looked for in the working directory.
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
     try:
-        # From bytes, not from the path: what was hashed is what is loaded, and data outside the file is not reachable.
+        # From bytes, not from the path: what was hashed is what is loaded.
         return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # noqa: BLE001 - onnxruntime's exceptions have no common base of their own
+        if "external data" in str(error).lower():
+            raise UnusableInputError(
+                f"{path.name} keeps its weights in a second file, which its hash does not cover: "
+                f"write the model into one file, as `onnx.save` does by itself."
+            ) from None
         raise UnusableInputError(
-            f"{path.name} is not an ONNX model that onnxruntime can run: {_first_line(error)}"
+            f"{path.name} is not an ONNX model that onnxruntime can run ({_first_line(error)}): {_REMEDY}."
         ) from None
 
 
@@ -140,33 +149,42 @@ def _check_graph(path: Path, session: ort.InferenceSession, metadata: ModelMetad
         wanted.append((HISTORY_INPUT, inputs, [channel]))
     for name, tensors, shape in wanted:
         if name not in tensors:
-            raise UnusableInputError(f"{path.name} has no tensor {name!r}, only {', '.join(tensors)}.")
+            raise UnusableInputError(
+                f"{path.name} has no {'input' if tensors is inputs else 'output'} {name!r}, only {', '.join(tensors)}: "
+                f"{_REMEDY}."
+            )
         kind, found = tensors[name]
         sizes_differ = len(found) != len(shape) + 1 or any(
             isinstance(have, int) and have != want for have, want in zip(found[1:], shape, strict=True)
         )
         if kind != "tensor(float)" or sizes_differ or isinstance(found[0], int):
             raise UnusableInputError(
-                f"{path.name}: {name!r} is {kind} {found}, and by its metadata it must be tensor(float) (batch, {str(shape)[1:-1]})."
+                f"{path.name}: {name!r} is {kind} {found}, and by its metadata it must be tensor(float) (batch, {str(shape)[1:-1]}): "
+                f"{_REMEDY}."
             )
     unknown = set(inputs) - {WINDOW_INPUT, HISTORY_INPUT}
     if unknown:
         raise UnusableInputError(
-            f"{path.name} asks for inputs that this version does not know: {', '.join(sorted(unknown))}."
+            f"{path.name} asks for inputs that this version does not know ({', '.join(sorted(unknown))}): "
+            f"it needs a newer eelstm-stream, or a model that takes {WINDOW_INPUT!r} and {HISTORY_INPUT!r} only."
         )
 
 
 def _try_out(model: Model) -> None:
-    """One forecast from the reference spectrum: what is wrong with the graph comes out now, and the first real one is warm."""
-    reference = model.metadata.alignment_reference[np.newaxis]
+    """Two forecasts from the reference spectrum: what is wrong with the graph comes out now, and the first real one is warm.
+
+    Two, since a graph that lost its batch axis answers one window well.
+    """
+    reference = np.stack([model.metadata.alignment_reference] * 2)
     try:
-        counts, phase = model.forecast(np.repeat(reference[np.newaxis], model.metadata.window, axis=1), reference)
+        counts, phase = model.forecast(np.stack([reference] * model.metadata.window, axis=1), reference)
     except InferenceError as error:
-        raise UnusableInputError(f"{model.path.name} does not run: {error}") from None
-    expected = (1, len(model.metadata.horizons), model.metadata.energy_axis.size)
+        raise UnusableInputError(f"{model.path.name} does not run on its own reference spectrum: {error}") from None
+    expected = (2, len(model.metadata.horizons), model.metadata.energy_axis.size)
     if counts.shape != expected or phase.shape != expected[:2]:
         raise UnusableInputError(
-            f"{model.path.name} answers with the shapes {counts.shape} and {phase.shape}, not {expected}."
+            f"{model.path.name} answers two windows with the shapes {counts.shape} and {phase.shape}, "
+            f"not {expected} and {expected[:2]}: {_REMEDY}."
         )
 
 

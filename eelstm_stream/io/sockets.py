@@ -28,7 +28,7 @@ RECONNECT_MS = 100
 RECONNECT_MAX_MS = 1000
 MAX_FRAME_BYTES = max(MAX_HEADER_BYTES, MAX_PAYLOAD_BYTES)
 
-_TCP = re.compile(r"^tcp://(?P<host>\[[^\]]+\]|[^:/]+):(?P<port>\d{1,5}|\*)$")
+_TCP = re.compile(r"tcp://(?P<host>\[[^\]]+\]|[^:/]+):(?P<port>[0-9]{1,5}|\*)")
 
 
 def local_endpoint(endpoint: str) -> str:
@@ -38,7 +38,7 @@ def local_endpoint(endpoint: str) -> str:
     """
     if endpoint.startswith("ipc://") and len(endpoint) > len("ipc://"):
         return endpoint
-    match = _TCP.match(endpoint)
+    match = _TCP.fullmatch(endpoint)
     if match is None:
         raise ValueError(f"{endpoint!r} is not an endpoint such as {INSTRUMENT_PUBLISH}")
     host, port = match["host"], match["port"]
@@ -77,6 +77,26 @@ def publisher(
         socket.setsockopt(zmq.SNDTIMEO, 100)
     _configure(socket)
     return _bind(socket, endpoint)
+
+
+class Readers:
+    """How many readers have subscribed to each kind of message, as an XPUB socket hears it."""
+
+    def __init__(self, instrument: str) -> None:
+        self._topics = {kind: topic(instrument, kind) for kind in TOPICS}
+        self._counts = dict.fromkeys(TOPICS, 0)
+
+    def count(self, notice: bytes) -> None:
+        """Take one notice in: 1 and a prefix for a subscription, 0 and the prefix for its end."""
+        if notice[:1] not in (b"\0", b"\1"):
+            return  # not a subscription: a message that a stranger sent upstream
+        for kind, full_topic in self._topics.items():
+            if full_topic.startswith(notice[1:]):
+                self._counts[kind] += 1 if notice[0] == 1 else -1
+
+    def of(self, kind: str) -> int:
+        """Number of subscriptions that cover a kind."""
+        return self._counts[kind]
 
 
 def subscriber(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -19,6 +20,7 @@ from eelstm_stream.wire.topics import split_topic, topic
 
 MAX_HEADER_BYTES = 64 * 1024  # the longest header, a forecast over 64 horizons, is about 20 kB
 MAX_PAYLOAD_BYTES = 32 * 1024 * 1024  # 64 horizons × 65 536 channels × 4 bytes would be 16 MiB
+MAX_REASON = 200  # characters of what a sender wrote that go into a sentence about it
 EMPTY = b""
 
 
@@ -33,6 +35,9 @@ class Decoded:
     instrument: str
     message: Message
     payload: Payload | None  # as the header's dtype and shape say; read-only, it shares the frame's memory
+
+
+D = TypeVar("D", bound=BaseModel)
 
 
 class _AnySchema(BaseModel):
@@ -52,13 +57,16 @@ def encode(instrument: str, message: Message, payload: Payload | None = None) ->
     if isinstance(message, Spectrum | Forecast):
         if payload is None or payload.shape != message.shape:
             raise WireError(f"{message.SCHEMA} needs a payload of shape {message.shape}")
-        _check_finite(message, payload)
-        body = np.ascontiguousarray(payload, dtype=message.dtype).tobytes()
+        body = _on_the_wire(message, payload).tobytes()
     elif payload is not None:
         raise WireError(f"{message.SCHEMA} has no payload")
     else:
         body = EMPTY
     header = message.model_dump_json(by_alias=True, exclude_none=True).encode()
+    if len(header) > MAX_HEADER_BYTES:
+        raise WireError(
+            f"{message.SCHEMA} has a header of {len(header)} bytes, longer than the {MAX_HEADER_BYTES} allowed"
+        )
     return [topic(instrument, message.KIND), header, body]
 
 
@@ -73,7 +81,7 @@ def decode(frames: Sequence[bytes]) -> Decoded:
         raise WireError(str(error)) from None
     if len(header) > MAX_HEADER_BYTES:
         raise WireError(f"a header of {len(header)} bytes is longer than the {MAX_HEADER_BYTES} allowed")
-    message = _parse(kind, header)
+    message = _parse(_BY_KIND[kind], header)
     if not isinstance(message, Spectrum | Forecast):
         if body:
             raise WireError(f"{message.SCHEMA} has no payload, and this one has {len(body)} bytes")
@@ -102,15 +110,12 @@ def decode_snapshot_request(frames: Sequence[bytes]) -> SnapshotRequest:
     frame = frames[0]
     if len(frame) > MAX_HEADER_BYTES:
         raise WireError(f"a request of {len(frame)} bytes is longer than the {MAX_HEADER_BYTES} allowed")
-    try:
-        return SnapshotRequest.model_validate_json(frame)
-    except ValidationError as error:
-        raise WireError(f"not a snapshot request: {_first_fault(error)}") from None
+    return _parse((SnapshotRequest,), frame)
 
 
 def encode_snapshot(messages: Sequence[Sequence[bytes]], refused: str | None = None) -> list[bytes]:
     """The answer to a late joiner: messages already encoded, behind a header that counts them."""
-    header = SnapshotReply(messages=len(messages), refused=refused)
+    header = SnapshotReply(messages=len(messages), refused=None if refused is None else refused[:MAX_REASON])
     return [header.model_dump_json(by_alias=True, exclude_none=True).encode(), *(f for m in messages for f in m)]
 
 
@@ -118,10 +123,7 @@ def decode_snapshot(frames: Sequence[bytes]) -> list[Decoded]:
     """The messages in an answer to a late joiner. Raises WireError, also where the request was refused."""
     if not frames or len(frames[0]) > MAX_HEADER_BYTES:
         raise WireError("a snapshot without a header")
-    try:
-        header = SnapshotReply.model_validate_json(frames[0])
-    except ValidationError as error:
-        raise WireError(f"not a snapshot: {_first_fault(error)}") from None
+    header = _parse((SnapshotReply,), frames[0])
     if header.refused is not None:
         raise WireError(f"the snapshot was refused: {header.refused}")
     if len(frames) != 1 + 3 * header.messages:
@@ -131,45 +133,50 @@ def decode_snapshot(frames: Sequence[bytes]) -> list[Decoded]:
     return [decode(frames[i : i + 3]) for i in range(1, len(frames), 3)]
 
 
-def _parse(kind: str, header: bytes) -> Message:
-    candidates = _BY_KIND[kind]
-    if len(candidates) == 1:
-        try:
-            return candidates[0].model_validate_json(header)
-        except ValidationError as error:
-            raise WireError(_explain(candidates, header, error)) from None
+def _parse(candidates: tuple[type[D], ...], header: bytes) -> D:
+    """A header as the one of `candidates` whose schema it names."""
+    model = candidates[0] if len(candidates) == 1 else _named(candidates, header)
+    try:
+        message = model.model_validate_json(header, by_alias=True, by_name=False)
+    except ValidationError as error:
+        _named(candidates, header)  # another version first, since every other fault may follow from that
+        raise WireError(f"{model.model_fields['schema_'].default}: {_first_fault(error)}") from None
+    if "schema_" not in message.model_fields_set:
+        raise WireError(_unknown_schema("", candidates))
+    return message
+
+
+def _named(candidates: tuple[type[D], ...], header: bytes) -> type[D]:
     try:
         schema = _AnySchema.model_validate_json(header).schema_
     except ValidationError as error:
-        raise WireError(_explain(candidates, header, error)) from None
+        raise WireError(f"not a header: {_first_fault(error)}") from None
     for model in candidates:
-        if schema == model.SCHEMA:
-            try:
-                return model.model_validate_json(header)
-            except ValidationError as error:
-                raise WireError(_explain((model,), header, error)) from None
+        if schema == model.model_fields["schema_"].default:
+            return model
     raise WireError(_unknown_schema(schema, candidates))
 
 
-def _explain(candidates: tuple[type[Message], ...], header: bytes, error: ValidationError) -> str:
-    """Why a header was refused: a schema of another version first, since every other fault may follow from that."""
-    try:
-        schema = _AnySchema.model_validate_json(header).schema_
-    except ValidationError:
-        return f"the header is not a JSON object: {_first_fault(error)}"
-    if schema not in {m.SCHEMA for m in candidates}:
-        return _unknown_schema(schema, candidates)
-    return f"{schema}: {_first_fault(error)}"
-
-
-def _unknown_schema(schema: str, candidates: tuple[type[Message], ...]) -> str:
-    return f"the sender speaks {schema or 'no named schema'!r}, and this program {' or '.join(m.SCHEMA for m in candidates)}"
+def _unknown_schema(schema: str, candidates: tuple[type[D], ...]) -> str:
+    known = " or ".join(m.model_fields["schema_"].default for m in candidates)
+    return f"the sender speaks {repr(schema) if schema else 'no named schema'}, and this program {known}"
 
 
 def _first_fault(error: ValidationError) -> str:
     fault = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    where = ".".join(map(str, fault["loc"]))
-    return f"{where}: {fault['msg']}" if where else fault["msg"]
+    where = ".".join(map(str, fault["loc"]))[:MAX_REASON]  # a refused key may be as long as the header
+    return f"{where!a}: {fault['msg']}" if where else fault["msg"]
+
+
+def _on_the_wire(message: Spectrum | Forecast, payload: Payload) -> Payload:
+    """The payload in the header's element type, in C order. Raises WireError where its counts would change."""
+    dtype = np.dtype(message.dtype)
+    if not (np.can_cast(payload.dtype, dtype) or payload.dtype.kind == dtype.kind == "f"):
+        raise WireError(f"{message.SCHEMA} has a payload of {payload.dtype}, which {message.dtype} does not hold")
+    with np.errstate(over="ignore"):  # becomes infinite, and is refused as that
+        body: Payload = np.ascontiguousarray(payload, dtype=dtype)
+    _check_finite(message, body)
+    return body
 
 
 def _check_finite(message: Message, payload: Payload) -> None:

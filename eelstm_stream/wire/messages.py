@@ -8,7 +8,7 @@ with defaults and are never retyped. Data messages ignore fields that they do no
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ NonNegativeFinite = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 # Bounds that no instrument meets, so that arithmetic on what a sender says can't overflow.
 Seconds = Annotated[float, Field(ge=1e-9, le=86_400, allow_inf_nan=False)]
 Picoamperes = Annotated[float, Field(ge=1e-6, le=1e9, allow_inf_nan=False)]
+RmsCounts = Annotated[float, Field(ge=0, le=1e15, allow_inf_nan=False)]
 Seq = Annotated[int, Field(ge=0, le=MAX_SEQ)]
 Nanoseconds = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Count = Annotated[int, Field(ge=0, le=MAX_SEQ)]
@@ -192,24 +193,26 @@ class CameTrue(Document):
     """How the forecasts that aimed at the newest spectrum turned out. Errors over channels, counts at the reference dose."""
 
     horizon: int = Field(ge=1, le=MAX_HORIZONS, description="steps ahead at which the forecast was made")
-    rmse: NonNegativeFinite = Field(description="of the forecast")
-    rmse_persistence: NonNegativeFinite = Field(description="of the newest spectrum at the time of the forecast")
-    rmse_window_mean: NonNegativeFinite = Field(description="of the mean of the window at the time of the forecast")
+    rmse: RmsCounts = Field(description="of the forecast")
+    rmse_persistence: RmsCounts = Field(description="of the newest spectrum at the time of the forecast")
+    rmse_window_mean: RmsCounts = Field(description="of the mean of the window at the time of the forecast")
 
 
 class LiveSkill(Document):
     """Errors of this session's forecasts that have come true so far, over spectra, channels and horizons."""
 
     matured: Count = Field(description="number of (spectrum, horizon) pairs behind these figures")
-    rmse: NonNegativeFinite = Field(description="of the forecasts, counts at the reference dose")
-    rmse_persistence: NonNegativeFinite = Field(description="of persistence on the same pairs")
-    rmse_window_mean: NonNegativeFinite = Field(description="of the mean of the window on the same pairs")
-    noise_floor: NonNegativeFinite | None = Field(
+    rmse: RmsCounts = Field(description="of the forecasts, counts at the reference dose")
+    rmse_persistence: RmsCounts = Field(description="of persistence on the same pairs")
+    rmse_window_mean: RmsCounts = Field(description="of the mean of the window on the same pairs")
+    noise_floor: RmsCounts | None = Field(
         None,
         description="rms noise of one spectrum, from second differences of consecutive spectra; absent before three",
     )
     skill: Finite = Field(description="1 − MSE / MSE of persistence; 0 is no better, negative is worse")
-    skill_against_mean: Finite = Field(0.0, description="1 − MSE / MSE of the mean of the window, the harder one to beat")
+    skill_against_mean: Finite = Field(
+        0.0, description="1 − MSE / MSE of the mean of the window, the harder one to beat"
+    )
 
 
 class StageLatency(Document):
@@ -218,7 +221,7 @@ class StageLatency(Document):
     queued_ns: Nanoseconds = Field(description="from the source's send to the forecaster taking it up")
     prepared_ns: Nanoseconds = Field(description="decoding, normalising, resampling, aligning")
     inferred_ns: Nanoseconds = Field(description="onnxruntime, for the whole batch")
-    batch: int = Field(ge=1, description="number of windows in the batch")
+    batch: int = Field(ge=1, le=MAX_SEQ, description="number of windows in the batch")
 
 
 class Summary(Message):
@@ -236,7 +239,7 @@ class Summary(Message):
     horizons: tuple[Annotated[int, Field(ge=1, le=MAX_HORIZONS)], ...] = Field(
         min_length=1, max_length=MAX_HORIZONS, description="steps ahead: 1 is the next spectrum"
     )
-    valid_at: tuple[Moment, ...] = Field(
+    valid_at: tuple[AwareDatetime, ...] = Field(  # unbounded: it lies a few frames after a Moment
         max_length=MAX_HORIZONS,
         description="for each horizon, the expected start of exposure of the spectrum that it forecasts",
     )
@@ -255,6 +258,12 @@ class Summary(Message):
     skill: LiveSkill | None = Field(None, description="absent until a forecast has come true")
     quality: tuple[QualityFlag, ...] = Field((), max_length=16)
     latency: StageLatency
+
+    @model_validator(mode="after")
+    def _one_value_a_horizon(self) -> Self:
+        if not len(self.horizons) == len(self.valid_at) == len(self.phase):
+            raise ValueError("horizons, valid_at and phase differ in length")
+        return self
 
 
 class Forecast(Summary):

@@ -19,6 +19,8 @@ def schema_files() -> dict[str, str]:
         name = model.model_fields["schema_"].default
         schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": name}
         schema |= model.model_json_schema(by_alias=True)
+        # It has a default for those who make messages; on the wire it is always there, and the codec insists on it.
+        schema["required"] = ["schema", *schema.get("required", [])]
         files[f"{name.replace('/', '.')}.json"] = json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
     return files
 
@@ -30,7 +32,7 @@ def main(folder: Path) -> None:
     for stale in set(folder.glob("*.json")) - {folder / name for name in files}:
         stale.unlink()
     for name, content in files.items():
-        (folder / name).write_text(content)
+        (folder / name).write_text(content, encoding="utf-8")
 
 
 if __name__ == "__main__":

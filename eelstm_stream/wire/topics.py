@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-_TOPIC = re.compile(rb"^([a-z0-9][a-z0-9_-]{0,63})\.([a-z]{1,16})\.$")
+_TOPIC = re.compile(rb"([a-z0-9][a-z0-9_-]{0,63})\.([a-z]{1,16})\.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ def topic(instrument: str, kind: str) -> bytes:
 
 def split_topic(frame: bytes) -> tuple[str, str]:
     """Instrument and kind of a topic frame. Raises ValueError where it is no topic of this table."""
-    match = _TOPIC.match(frame)
+    match = _TOPIC.fullmatch(frame)
     if match is None:
         raise ValueError(f"{frame[:80]!r} is not a topic of the form <instrument>.<kind>.")
     instrument, kind = match.group(1).decode("ascii"), match.group(2).decode("ascii")
