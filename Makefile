@@ -1,4 +1,7 @@
 # Everything is run from one virtual environment, .venv, which the targets make as they need it.
+# onnxruntime reports usage over the network unless this is set before it loads.
+export ORT_DISABLE_TELEMETRY := 1
+
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -32,6 +35,9 @@ format: $(ALL_STAMP)  ## let ruff mend what it can
 
 schemas: $(ALL_STAMP)  ## write the JSON Schemas of the wire into the docs again
 	$(BIN)/python -m eelstm_stream.wire.schemas docs/reference/schemas
+
+image:  ## build the container image, and run the pipeline from it
+	docker/make-image.sh
 
 bench: $(RUN_STAMP)  ## the figures of the README, measured here
 	$(BIN)/eelstm bench startup

@@ -1,12 +1,14 @@
 """`eelstm serve`: spectra in, forecasts out. The shell around `core.pipeline`: sockets, clock, inference, nothing else.
 
-One thread, one loop. What has arrived is taken up together, at most MAX_BATCH spectra at a time, and inferred as one
-batch: on its own a spectrum waits for nothing, and behind a burst the cost of each falls.
+One loop takes up what has arrived, and one thread infers. While a batch is inferred, what comes meanwhile gathers, at most
+MAX_BATCH windows, to be the next: on its own a spectrum waits for nothing, and behind a burst the cost of each falls. What
+is to be said about sessions and losses waits in the same queue, so that everything is published in the order of arrival.
 """
 
 from __future__ import annotations
 
 import math
+from collections import deque
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, ClassVar
@@ -31,6 +33,7 @@ from eelstm_stream.core.verification import Verification
 from eelstm_stream.io import clock
 from eelstm_stream.io.announce import ready, say
 from eelstm_stream.io.config import Settings
+from eelstm_stream.io.inference import InferenceThread, Inferred
 from eelstm_stream.io.model_file import InferenceError, Model
 from eelstm_stream.io.sockets import (
     DEFAULT_INSTRUMENT,
@@ -39,6 +42,7 @@ from eelstm_stream.io.sockets import (
     INSTRUMENT_SNAPSHOT,
     LINGER_MS,
     Endpoint,
+    Peer,
     Readers,
     bound_endpoint,
     publisher,
@@ -74,8 +78,8 @@ class ServeSettings(Settings):
     TABLE: ClassVar[str] = "serve"
 
     instrument: InstrumentName = Field(DEFAULT_INSTRUMENT, description="whose spectra to forecast")
-    spectra: Endpoint = Field(INSTRUMENT_PUBLISH, description="where the instrument publishes")
-    snapshot: Endpoint = Field(INSTRUMENT_SNAPSHOT, description="where the instrument answers late joiners")
+    spectra: Peer = Field(INSTRUMENT_PUBLISH, description="where the instrument publishes")
+    snapshot: Peer = Field(INSTRUMENT_SNAPSHOT, description="where the instrument answers late joiners")
     publish: Endpoint = Field(FORECAST_PUBLISH, description="where to publish forecasts")
     model: str | None = Field(None, description="model file; the shipped one if not given")
     sha256: Sha256 | None = Field(None, description="hash that the model file must have; else the one beside it")
@@ -106,6 +110,9 @@ class Forecaster:
             self._context.destroy(linger=0)
             raise
         self._readers = Readers(settings.instrument)
+        self._inference = InferenceThread(model)
+        self._queue: deque[list[_Due] | pipeline.Event] = deque()
+        self._in_flight: list[_Due] = []
         self._spectra = subscriber(self._context, settings.spectra, settings.instrument, ("session", "spectrum"))
         self._snapshot = snapshot_client(self._context, settings.snapshot)
         self._phase = model.metadata.phase
@@ -124,68 +131,74 @@ class Forecaster:
         poller = zmq.Poller()
         for socket in (self._spectra, self._snapshot, self._out):
             poller.register(socket, zmq.POLLIN)
+        poller.register(self._inference.fileno(), zmq.POLLIN)
         stop.register(poller)
         ready("serve", self._as_json, publish=bound_endpoint(self._out))
         self._ask_for_snapshot()
         try:
             while True:
+                poller.modify(self._spectra, zmq.POLLIN if self._has_room else 0)
                 wait_ms = max(0, (self._next_heartbeat_ns - clock.monotonic_ns()) // 1_000_000)
                 arrived = dict(poller.poll(wait_ms))
                 if stop.check(arrived):
                     break
                 if self._out in arrived:
                     self._readers.count(self._out.recv())
+                if self._inference.fileno() in arrived:
+                    self._finish_batch()
                 if self._snapshot in arrived:
                     self._take_snapshot()
                 if self._spectra in arrived:
                     self._take_spectra()
+                self._advance()
                 self._let_time_pass()
         finally:
+            self._inference.close()
             self._set_status("ended", "the forecaster has been stopped")
             self._publish_status()
             self._context.destroy(linger=LINGER_MS)
 
     # Taking in
 
+    @property
+    def _has_room(self) -> bool:
+        """Whether the next batch can grow. Where not, spectra wait in the socket's queue, which is bounded."""
+        last = self._queue[-1] if self._queue else None
+        return len(self._queue) < MAX_BATCH and not (isinstance(last, list) and len(last) >= MAX_BATCH)
+
     def _take_spectra(self) -> None:
-        due: list[_Due] = []
-        for _ in range(MAX_BATCH):
+        while self._has_room:
             try:
                 frames = self._spectra.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
-                break
+                return
             taken_up_ns = clock.monotonic_ns()
             try:
-                due = self._step(decode(frames), taken_up_ns, due)
+                self._step(decode(frames), taken_up_ns)
             except WireError as error:
                 self._count_malformed(error)
-        self._forecast(due)
 
     def _take_snapshot(self) -> None:
-        due: list[_Due] = []
         try:
             for decoded in decode_snapshot(self._snapshot.recv_multipart()):
-                due = self._step(decoded, clock.monotonic_ns(), due)
+                self._step(decoded, clock.monotonic_ns())
         except WireError as error:
             self._count_malformed(error)
-        self._forecast(due)
 
-    def _step(self, decoded: Decoded, taken_up_ns: int, due: list[_Due]) -> list[_Due]:
-        """Take one message in. due: windows that wait for their forecast; returns those that still do.
-
-        Whatever is not one more spectrum ends the batch, so that forecasts and what is said about the session keep
-        their order.
-        """
+    def _step(self, decoded: Decoded, taken_up_ns: int) -> None:
+        """Take one message in, and queue what follows from it."""
         self._state, events = pipeline.step(self._state, decoded.message, decoded.payload, taken_up_ns)
         prepared_ns = clock.monotonic_ns() - taken_up_ns
         for event in events:
-            if isinstance(event, Accepted):
-                due = [*due, _Due(event, taken_up_ns, prepared_ns)]
+            if not isinstance(event, Accepted):
+                self._queue.append(event)
+                continue
+            due = _Due(event, taken_up_ns, prepared_ns)
+            last = self._queue[-1] if self._queue else None
+            if isinstance(last, list) and len(last) < MAX_BATCH:
+                last.append(due)
             else:
-                self._forecast(due)
-                due = []
-                self._report(event)
-        return due
+                self._queue.append([due])
 
     def _count_malformed(self, error: WireError) -> None:
         self._malformed += 1
@@ -251,48 +264,63 @@ class Forecaster:
     def _let_time_pass(self) -> None:
         now_ns = clock.monotonic_ns()
         self._state, events = pipeline.tick(self._state, now_ns)
-        for event in events:
-            self._report(event)
+        self._queue.extend(events)
+        self._advance()
         if now_ns >= self._next_heartbeat_ns:
             self._publish_status()
 
     # Forecasting
 
-    def _forecast(self, due: list[_Due]) -> None:
-        """Infer the full windows as one batch, then publish in the order of arrival."""
-        windows = [d.accepted.window for d in due if d.accepted.window is not None]
-        counts = phase = None
-        began_ns = clock.monotonic_ns()
-        if windows:
-            history = np.stack([d.accepted.history for d in due if d.accepted.window is not None])
-            try:
-                counts, phase = self._model.forecast(np.stack(windows), history)
-            except InferenceError as error:
-                say("serve", f"forecast discarded: {error}")
-                self._set_status("invalid", str(error))
-        inferred_ns = clock.monotonic_ns() - began_ns
+    def _advance(self) -> None:
+        """Work the queue off, up to the next batch that has to be inferred."""
+        while self._queue and not self._inference.is_busy:
+            work = self._queue.popleft()
+            if not isinstance(work, list):
+                self._report(work)
+                continue
+            full = [d.accepted for d in work if d.accepted.window is not None]
+            self._in_flight = work
+            if full:
+                windows = [a.window for a in full if a.window is not None]
+                self._inference.start(windows, [a.history for a in full])
+            else:
+                self._publish_batch(None)
+
+    def _finish_batch(self) -> None:
+        try:
+            inferred = self._inference.take()
+        except InferenceError as error:
+            say("serve", f"forecast discarded: {error}")
+            self._set_status("invalid", str(error))
+            inferred = None
+        self._publish_batch(inferred)
+
+    def _publish_batch(self, inferred: Inferred | None) -> None:
+        """Publish what the batch in flight was for, in the order of arrival."""
+        batch, self._in_flight = self._in_flight, []
         row = 0
-        for d in due:
-            accepted = d.accepted
+        for due in batch:
+            accepted = due.accepted
             self._verification, came_true = self._verification.with_spectrum(
                 accepted.spectrum.seq, accepted.prepared.counts
             )
             if accepted.window is None:
                 self._set_status("filling", f"the window needs {accepted.needed} more spectra", accepted.needed)
                 continue
-            if counts is None or phase is None:
+            if inferred is None:
                 continue
+            counts, phase = inferred.counts[row], inferred.phase[row]
+            row += 1
             self._verification = self._verification.with_forecast(
-                accepted.spectrum.seq, self._model.metadata.horizons, counts[row], accepted.window
+                accepted.spectrum.seq, self._model.metadata.horizons, counts, accepted.window
             )
             latency = StageLatency(
-                queued_ns=self._queued_ns(d),
-                prepared_ns=d.prepared_ns,
-                inferred_ns=inferred_ns,
-                batch=len(windows),
+                queued_ns=self._queued_ns(due),
+                prepared_ns=due.prepared_ns,
+                inferred_ns=inferred.inferred_ns,
+                batch=len(inferred.counts),
             )
-            self._publish_forecast(accepted, counts[row], phase[row], came_true, latency)
-            row += 1
+            self._publish_forecast(accepted, counts, phase, came_true, latency)
 
     def _queued_ns(self, due: _Due) -> int:
         """Time from the source's send to being taken up; 0 where the two clocks do not compare."""
@@ -335,10 +363,10 @@ class Forecaster:
         self._status = ("forecasting", f"forecasting with {model.name}", 0)
         # What nobody has subscribed to need not be made: validating and writing a header takes longer than aligning.
         forecast_envelope, summary_envelope = (self._envelope(kind, start.session) for kind in ("forecast", "summary"))
-        if self._readers.of("forecast"):
+        if self._readers.ever("forecast"):
             forecast = Forecast(**forecast_envelope, **common, energy_axis=model.energy_axis, shape=counts.shape)
             self._send(forecast, counts)
-        if self._readers.of("summary"):
+        if self._readers.ever("summary"):
             self._send(Summary(**summary_envelope, **common))
         if self._published is None or self._published[0] != "forecasting":
             self._publish_status()

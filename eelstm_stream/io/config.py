@@ -67,6 +67,8 @@ def load_settings(settings: type[S], config: Path | None, **flags: Any) -> S:
         reason = fault["msg"].removeprefix("Value error, ")
         if fault["type"] == "extra_forbidden":
             reason = f"no setting of this name; known are {known}"
+        elif fault["type"] != "value_error":  # our own sentences name what was given; pydantic's don't
+            reason += f", and {str(fault['input'])[:80]!r} was given"
         raise UsageError(f"{settings.TABLE}: {key}: {reason}" if key else f"{settings.TABLE}: {reason}") from None
     return loaded
 

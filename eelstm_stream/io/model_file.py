@@ -8,7 +8,11 @@ import re
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
+
+# onnxruntime's Linux wheels report usage over the network unless told not to before they load; a microscope's computer
+# must not. (Its Privacy.md says so.)
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+import onnxruntime as ort  # noqa: E402
 from numpy.typing import NDArray
 
 from eelstm_stream.core.model_contract import (

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import socket as unix
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated, Any
 
 import zmq
@@ -37,6 +39,8 @@ def local_endpoint(endpoint: str) -> str:
     `tcp://` on 127.0.0.0/8, [::1] or localhost, with a port or `*` (any free port, for binding), and `ipc://` paths.
     """
     if endpoint.startswith("ipc://") and len(endpoint) > len("ipc://"):
+        if len(endpoint.encode()) > len("ipc://") + zmq.IPC_PATH_MAX_LEN:
+            raise ValueError(f"{endpoint!r} is longer than the {zmq.IPC_PATH_MAX_LEN} bytes that the path of a socket may have")
         return endpoint
     match = _TCP.fullmatch(endpoint)
     if match is None:
@@ -57,7 +61,15 @@ def local_endpoint(endpoint: str) -> str:
     return endpoint.replace("localhost", "127.0.0.1", 1)
 
 
-Endpoint = Annotated[str, AfterValidator(local_endpoint)]
+def peer_endpoint(endpoint: str) -> str:
+    """As `local_endpoint`, for connecting: `*` is nowhere. Raises ValueError."""
+    if endpoint.endswith(":*"):
+        raise ValueError(f"{endpoint!r} is no place to connect to: give the port that the other program announces")
+    return local_endpoint(endpoint)
+
+
+Endpoint = Annotated[str, AfterValidator(local_endpoint)]  # to bind
+Peer = Annotated[str, AfterValidator(peer_endpoint)]  # to connect to
 
 
 def publisher(
@@ -75,7 +87,7 @@ def publisher(
     if wait_for_readers:
         socket.setsockopt(zmq.XPUB_NODROP, 1)
         socket.setsockopt(zmq.SNDTIMEO, 100)
-    _configure(socket)
+    _configure(socket, endpoint)
     return _bind(socket, endpoint)
 
 
@@ -85,6 +97,7 @@ class Readers:
     def __init__(self, instrument: str) -> None:
         self._topics = {kind: topic(instrument, kind) for kind in TOPICS}
         self._counts = dict.fromkeys(TOPICS, 0)
+        self._ever: set[str] = set()
 
     def count(self, notice: bytes) -> None:
         """Take one notice in: 1 and a prefix for a subscription, 0 and the prefix for its end."""
@@ -93,10 +106,16 @@ class Readers:
         for kind, full_topic in self._topics.items():
             if full_topic.startswith(notice[1:]):
                 self._counts[kind] += 1 if notice[0] == 1 else -1
+                if notice[0] == 1:
+                    self._ever.add(kind)
 
     def of(self, kind: str) -> int:
-        """Number of subscriptions that cover a kind."""
+        """Number of subscriptions that cover a kind; a peer may send an end that it never began, so it may be too few."""
         return self._counts[kind]
+
+    def ever(self, kind: str) -> bool:
+        """Whether anybody has subscribed to a kind since the start. No peer can take that back from the others."""
+        return kind in self._ever
 
 
 def subscriber(
@@ -113,7 +132,7 @@ def prepare_subscriber(socket: zmq.Socket[Any], endpoint: str, instrument: str, 
     kinds = tuple(kinds)
     socket.setsockopt(zmq.RCVHWM, max(TOPICS[kind].high_water_mark for kind in kinds))
     socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
-    _configure(socket)
+    _configure(socket, endpoint)
     for kind in kinds:
         socket.setsockopt(zmq.SUBSCRIBE, topic(instrument, kind))
     socket.connect(endpoint)
@@ -124,7 +143,7 @@ def snapshot_server(context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> z
     socket = context.socket(zmq.ROUTER)
     socket.setsockopt(zmq.MAXMSGSIZE, MAX_HEADER_BYTES)
     socket.setsockopt(zmq.SNDTIMEO, 0)  # a reader that does not take its answer loses it
-    _configure(socket)
+    _configure(socket, endpoint)
     return _bind(socket, endpoint)
 
 
@@ -134,7 +153,7 @@ def snapshot_client(context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> z
     socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
     socket.setsockopt(zmq.IMMEDIATE, 1)
     socket.setsockopt(zmq.SNDTIMEO, 0)
-    _configure(socket)
+    _configure(socket, endpoint)
     socket.setsockopt(zmq.LINGER, 0)
     socket.connect(endpoint)
     return socket
@@ -145,8 +164,9 @@ def bound_endpoint(socket: zmq.Socket[bytes]) -> str:
     return socket.getsockopt_string(zmq.LAST_ENDPOINT)
 
 
-def _configure(socket: zmq.Socket[Any]) -> None:
+def _configure(socket: zmq.Socket[Any], endpoint: str) -> None:
     socket.setsockopt(zmq.LINGER, LINGER_MS)
+    socket.setsockopt(zmq.IPV6, int("[" in endpoint))
     # No ZMTP heartbeats: behind a full receive queue they go unread, so that libzmq first drops the healthy connection
     # and then aborts the process (docs/decisions/0003). Silence is told by the status messages instead.
     socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
@@ -155,12 +175,28 @@ def _configure(socket: zmq.Socket[Any]) -> None:
 
 def _bind(socket: zmq.Socket[bytes], endpoint: str) -> zmq.Socket[bytes]:
     try:
+        if endpoint.startswith("ipc://"):
+            _refuse_taken_path(endpoint)
         socket.bind(endpoint)
+    except EelstmError:
+        socket.close(linger=0)
+        raise
     except zmq.ZMQError as error:
         socket.close(linger=0)
         if error.errno == zmq.EADDRINUSE:
             raise EelstmError(
                 f"{endpoint} is taken by another program: stop it, or choose another port (`*` takes any that is free)."
             ) from None
-        raise UsageError(f"{endpoint} can't be bound: {error.strerror}.") from None
+        raise UsageError(f"{endpoint} can't be bound: {zmq.strerror(error.errno)}.") from None
     return socket
+
+
+def _refuse_taken_path(endpoint: str) -> None:
+    """Libzmq deletes whatever stands at the path before it binds: a recording, or the socket of a program that runs."""
+    path = Path(endpoint.removeprefix("ipc://"))
+    if path.is_socket():
+        with unix.socket(unix.AF_UNIX) as probe:
+            if probe.connect_ex(str(path)) == 0:
+                raise EelstmError(f"{endpoint} is taken by another program: stop it, or choose another path.")
+    elif path.exists():
+        raise UsageError(f"{endpoint} is a file or a folder, and a socket can't take its place: choose another path.")
