@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from pathlib import Path
 
 import numpy as np
-
-# onnxruntime's Linux wheels report usage over the network unless told not to before they load; a microscope's computer
-# must not. (Its Privacy.md says so.)
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-import onnxruntime as ort  # noqa: E402
+import onnxruntime as ort
 from numpy.typing import NDArray
 
 from eelstm_stream.core.model_contract import (
