@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import os
 import re
 from pathlib import Path
 
