@@ -8,9 +8,13 @@ from typing import Annotated, Any
 
 import typer
 
+from acquisition_sim.record import record
+
 sim = typer.Typer(
     help="The simulated microscope: play a recording as a live instrument, or simulate one.", no_args_is_help=True
 )
+
+sim.command()(record)
 
 Config = Annotated[Path | None, typer.Option(help="TOML file; this program reads its table `sim`.")]
 Speed = Annotated[

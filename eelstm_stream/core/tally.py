@@ -31,6 +31,7 @@ class SessionTally:
 
     spectra: int = 0
     forecasts: int = 0
+    last_seq: int = -1
     last_from_seq: int = -1
     noise_floor: float | None = None
 
@@ -74,7 +75,9 @@ class Tally:
                 self.lost += message.last_seq - message.first_seq + 1
             case Spectrum():
                 self.spectra += 1
-                self._session(message.session).spectra += 1
+                session = self._session(message.session)
+                session.spectra += 1
+                session.last_seq = max(session.last_seq, message.seq)
                 _remember(self._spectrum_times_s, recv_mono_ns / 1e9)
             case Summary():
                 self._take_forecast(message, recv_mono_ns)
@@ -119,6 +122,14 @@ class Tally:
     def missed(self) -> int:
         """Spectra that should have had a forecast and had none, over all sessions. Needs spectra and forecasts heard."""
         return 0 if self.window is None else sum(s.missed(self.window) for s in self.sessions.values())
+
+    @property
+    def missed_so_far(self) -> int:
+        """As `missed`, for a run broken off: the newest session's spectra since its newest forecast don't count as missed."""
+        running = None if self.start is None else self.sessions.get(self.start.session)
+        if running is None or self.window is None:
+            return self.missed
+        return self.missed - min(running.missed(self.window), max(0, running.last_seq - running.last_from_seq))
 
     @property
     def skill(self) -> LiveSkill | None:

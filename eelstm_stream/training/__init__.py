@@ -1,0 +1,1 @@
+"""Training of model files. Needs the extra `train`; no daemon imports it."""
