@@ -151,7 +151,7 @@ class LiveInstrument:
         announcements = 1
         while frame < frames and not self._is_over():
             self._wait_for(pacing.deadline_ns(frame), frame)
-            if self._stop.requested:
+            if self._is_over():
                 break
             in_time = min(pacing.first_frame_in_time(frame, clock.monotonic_ns()), frames)
             if in_time > frame:
@@ -207,11 +207,13 @@ class LiveInstrument:
             self._look_up(1000)
 
     def _wait_for(self, deadline_ns: int | None, frame: int) -> None:
-        """Serve the other sockets until the deadline; at full speed only now and then."""
+        """Serve the other sockets until the deadline, or the end if that is sooner; at full speed only now and then."""
         if deadline_ns is None:
             if frame % LOOK_UP_EVERY == 0:
                 self._look_up(0)
             return
+        if self._ends_ns is not None:
+            deadline_ns = min(deadline_ns, self._ends_ns)
         while not self._stop.requested:
             remaining_ns = deadline_ns - clock.monotonic_ns()
             if remaining_ns < 2_000_000:

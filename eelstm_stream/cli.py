@@ -15,6 +15,7 @@ import typer
 
 from eelstm_stream.errors import EelstmError
 
+INTERRUPTED = 130  # what typer makes of Ctrl-C
 COMMANDS = "eelstm.commands"  # entry-point group: each names a typer app, or a function that is a command
 
 Config = Annotated[Path | None, typer.Option(help="TOML file; each program reads its own table of it.")]
@@ -142,8 +143,8 @@ def main() -> None:
 
 def run(arguments: list[str], *, debug: bool = False) -> int:
     """Run one command line. Returns the exit code: 0 done, 2 bad arguments, 3 unusable input, 1 anything else."""
-    command = typer.main.get_command(_program())
     try:
+        command = typer.main.get_command(_program())
         result = command.main(arguments, prog_name="eelstm", standalone_mode=False)
     except EelstmError as error:
         if debug:
@@ -154,16 +155,27 @@ def run(arguments: list[str], *, debug: bool = False) -> int:
     except typer.Exit as error:
         return error.exit_code
     except Exception as error:
+        if _is_interrupt(error):
+            return 0
         if type(error).__module__.startswith(("click", "typer")):  # its usage errors, whose base typer does not export
-            return _fail(getattr(error, "format_message", error.__str__)().replace("\n", " "), 2)
+            sentence = getattr(error, "format_message", error.__str__)()
+            return _fail(sentence, 2) if sentence else 2  # without one, its help has been printed
         if debug:
             raise
         return _fail(f"{type(error).__name__}: {error} (this is a mistake of the program; --debug shows where)", 1)
-    return result if isinstance(result, int) else 0
+    return result if isinstance(result, int) and result != INTERRUPTED else 0
+
+
+def _is_interrupt(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind an error: a library whose import it breaks off may make an ImportError of it."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _fail(sentence: str, exit_code: int) -> int:
-    sys.stderr.write(f"eelstm: {sentence}\n")
+    line = " ".join(sentence.splitlines())  # file names, and what is quoted from elsewhere, may hold line breaks
+    sys.stderr.write(f"eelstm: {line}\n")
     return exit_code
 
 

@@ -21,7 +21,7 @@ from eelstm_stream.io import clock
 from eelstm_stream.io.sockets import (
     DEFAULT_INSTRUMENT,
     FORECAST_PUBLISH,
-    local_endpoint,
+    peer_endpoint,
     prepare_subscriber,
     subscriber,
 )
@@ -66,7 +66,7 @@ class ForecastClient:
     ) -> None:
         """Raises UsageError for an endpoint that is not on this machine."""
         try:
-            self.endpoint = local_endpoint(endpoint)
+            self.endpoint = peer_endpoint(endpoint)
         except ValueError as error:
             raise UsageError(f"{error}.") from None
         self.instrument = instrument
@@ -108,13 +108,19 @@ class ForecastClient:
             if forecast is not None:
                 return forecast
 
-    def __iter__(self) -> Iterator[ReceivedForecast]:
-        while True:
-            yield self.receive(self.timeout_s)
+    # Iterators of their own, since a generator would be over after the first TimeoutError.
 
-    async def __aiter__(self) -> AsyncIterator[ReceivedForecast]:
-        while True:
-            yield await self.receive_async(self.timeout_s)
+    def __iter__(self) -> Iterator[ReceivedForecast]:
+        return self
+
+    def __next__(self) -> ReceivedForecast:
+        return self.receive(self.timeout_s)
+
+    def __aiter__(self) -> AsyncIterator[ReceivedForecast]:
+        return self
+
+    async def __anext__(self) -> ReceivedForecast:
+        return await self.receive_async(self.timeout_s)
 
     def _decoded(self, frames: list[bytes]) -> ReceivedForecast | None:
         recv_mono_ns = clock.monotonic_ns()

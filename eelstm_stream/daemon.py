@@ -120,6 +120,9 @@ class Forecaster:
         self._verification = Verification()
         self._status: tuple[str, str, int] = ("waiting", "waiting for a session", 0)
         self._published: tuple[str, str, int] | None = None
+        self._session = (
+            NO_SESSION  # the one that was last spoken of; while a batch is in flight, the pipeline may be ahead
+        )
         self._forecasts = 0
         self._malformed = 0
         self._seq: dict[str, int] = {}
@@ -212,12 +215,14 @@ class Forecaster:
             case SessionOpened(session, needed):
                 self._verification = Verification()
                 self._forecasts = 0
+                self._session = session.session
                 say(
                     "serve", f"session {session.session}: {session.source} {session.source_name}, {session.energy_axis}"
                 )
                 self._set_status("filling", f"the window needs {needed} more spectra", needed)
             case SessionRefused(session, reason):
                 say("serve", f"refused: {reason}")
+                self._session = session.session
                 self._set_status("refused", reason)
             case SessionClosed(reason):
                 self._set_status("waiting", f"session {reason}; waiting for the next")
@@ -242,14 +247,10 @@ class Forecaster:
         state, text, needed = self._status
         self._published = self._status
         self._next_heartbeat_ns = clock.monotonic_ns() + int(HEARTBEAT_S * 1e9)
-        state_of = self._state
-        session = (
-            state_of.session.start.session if state_of.session else state_of.refused_session or state_of.ended_session
-        )
         counters = self._state.counters.model_dump() | {"forecasts": self._forecasts, "malformed": self._malformed}
         self._send(
             Status(
-                **self._envelope("status", session or NO_SESSION),
+                **self._envelope("status", self._session),
                 sender="forecaster",
                 state=state,  # type: ignore[arg-type]
                 text=text,

@@ -19,6 +19,7 @@ from eelstm_stream.io.stopping import Stop
 from eelstm_stream.listen import FRAMES_PER_S, View
 from eelstm_stream.models import SHIPPED_MODEL
 from eelstm_stream.rig import Rig
+from eelstm_stream.wire.messages import Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +45,13 @@ def run_demo(options: DemoOptions, *, as_json: bool, figure: Path | None) -> int
         recorder = ComeTrueFigure(figure)
     with Stop() as stop, Rig(_source(options), stop=stop, kinds=("forecast",), model=options.model) as rig:
         view = View(rig.tally)
+        refusal = "the forecaster did not say why"
         with _live(as_json) as live:
             while not stop.requested and not rig.is_over:
                 for decoded in rig.hear(1000 // FRAMES_PER_S):
                     view.show(decoded)
+                    if isinstance(decoded.message, Status) and decoded.message.state == "invalid":
+                        refusal = decoded.message.text
                     if recorder is not None:
                         recorder.take(decoded)
                 rig.check()
@@ -55,8 +59,9 @@ def run_demo(options: DemoOptions, *, as_json: bool, figure: Path | None) -> int
                     live.update(view.draw(rig.malformed, clock.monotonic_ns()), refresh=True)
         tally = rig.tally
     if tally.forecasts == 0 and tally.status is not None and tally.status.counters.refused:
-        raise UnusableInputError(f"every spectrum was refused: {tally.status.counters.refused} in all; see --debug.")
-    _print_summary(tally, as_json=as_json)
+        refused = tally.status.counters.refused
+        raise UnusableInputError(f"every spectrum was refused, {refused} in all: {refusal.removeprefix('refused: ')}.")
+    _print_summary(tally, tally.missed_so_far if stop.requested else tally.missed, as_json=as_json)
     if recorder is not None:
         drawn = recorder.save(open_model(options.model or SHIPPED_MODEL).metadata)
         say("demo", f"drew {figure}" if drawn else f"did not draw {figure}: no forecast has come true")
@@ -91,14 +96,14 @@ def _live(as_json: bool) -> Live | _NoScreen:
     return Live(console=console, auto_refresh=False)
 
 
-def _print_summary(tally: Tally, *, as_json: bool) -> None:
+def _print_summary(tally: Tally, missed: int, *, as_json: bool) -> None:
     skill = tally.skill
     p50, p99 = tally.latency_percentile_ms(50), tally.latency_percentile_ms(99)
     if as_json:
         figures = {
             "spectra": tally.spectra,
             "forecasts": tally.forecasts,
-            "missed": tally.missed,
+            "missed": missed,
             "rmse": skill and round(skill.rmse, 2),
             "rmse_persistence": skill and round(skill.rmse_persistence, 2),
             "rmse_window_mean": skill and round(skill.rmse_window_mean, 2),
@@ -110,7 +115,7 @@ def _print_summary(tally: Tally, *, as_json: bool) -> None:
         }
         sys.stdout.write(json.dumps(figures) + "\n")
         return
-    lines = [f"{tally.spectra} spectra, {tally.forecasts} forecasts, {tally.missed} missed"]
+    lines = [f"{tally.spectra} spectra, {tally.forecasts} forecasts, {missed} missed"]
     if tally.start is not None:
         kind = "SIMULATED data" if tally.start.source == "simulation" else "a recording"
         lines[0] += f", from {tally.start.source_name} ({kind})"

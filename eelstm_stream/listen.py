@@ -18,7 +18,7 @@ from eelstm_stream.core.tally import Tally
 from eelstm_stream.io import clock
 from eelstm_stream.io.config import Settings
 from eelstm_stream.io.listener import Listener
-from eelstm_stream.io.sockets import DEFAULT_INSTRUMENT, FORECAST_PUBLISH, INSTRUMENT_PUBLISH, Endpoint
+from eelstm_stream.io.sockets import DEFAULT_INSTRUMENT, FORECAST_PUBLISH, INSTRUMENT_PUBLISH, Peer
 from eelstm_stream.io.stopping import Stop
 from eelstm_stream.wire.codec import Decoded
 from eelstm_stream.wire.messages import Forecast, InstrumentName
@@ -35,7 +35,7 @@ class ListenSettings(Settings):
 
     instrument: InstrumentName = Field(DEFAULT_INSTRUMENT, description="whose messages to hear")
     kind: str | None = Field(None, description="one kind of message; all that the view needs, if not given")
-    connect: Endpoint | None = Field(None, description="whom to listen to; chosen by the kind, if not given")
+    connect: Peer | None = Field(None, description="whom to listen to; chosen by the kind, if not given")
     count: PositiveInt | None = Field(None, description="end after this many messages")
     timeout: PositiveFloat | None = Field(None, description="end when nothing has come for this long, s")
 

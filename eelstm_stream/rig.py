@@ -32,7 +32,8 @@ class Rig:
     def __init__(self, source: Sequence[str], *, stop: Stop, kinds: Iterable[str], model: Path | None = None) -> None:
         """source: arguments of `eelstm sim`, without endpoints. kinds: what to hear from the forecaster beside its status.
 
-        Raises EelstmError, with the exit code of the process at fault, where one does not start.
+        Raises EelstmError, with the exit code of the process at fault, where one does not start; KeyboardInterrupt where
+        it is told to stop before anything runs.
         """
         self.tally = Tally(clock.clock_id())
         self._stop = stop
@@ -42,13 +43,13 @@ class Rig:
             self.simulator = self._start(
                 "sim", *source, "--publish", ANY_PORT, "--snapshot", ANY_PORT, "--wait-readers", str(READERS)
             )
-            instrument = self.simulator.wait_until_ready()
+            instrument = self.simulator.wait_until_ready(stop)
             self.forecaster = self._start(
                 *("serve", "--publish", ANY_PORT),
                 *("--spectra", instrument["publish"], "--snapshot", instrument["snapshot"]),
                 *(("--model", str(model)) if model is not None else ()),
             )
-            forecasts = self.forecaster.wait_until_ready()
+            forecasts = self.forecaster.wait_until_ready(stop)
             self._listener = Listener(DEFAULT_INSTRUMENT, stop)
             self._stack.callback(self._listener.close)
             self._listener.subscribe(forecasts["publish"], (*kinds, "status"))
@@ -82,11 +83,17 @@ class Rig:
 
     @property
     def is_over(self) -> bool:
-        """The simulator has ended, and the forecaster has said that it saw the last session end: no forecast will follow."""
+        """The simulator has ended, and no forecast will follow: the forecaster has said that it saw the last session end.
+
+        Or, where it lost even that in a flood, that it has heard nothing for a while since.
+        """
         end, status = self.tally.end, self.tally.status
-        if self.simulator.is_running or end is None or status is None:
+        if self.simulator.is_running or status is None:
             return False
-        return status.state == "waiting" and status.session == end.session
+        self._simulator_ended_ns = self._simulator_ended_ns or clock.monotonic_ns()
+        if status.state == "silent":
+            return status.sent_mono_ns > self._simulator_ended_ns
+        return end is not None and status.state == "waiting" and status.session == end.session
 
     def check(self) -> None:
         """Raise where no forecast can come any more, saying why."""

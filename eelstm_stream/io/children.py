@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import IO
 
 from eelstm_stream.errors import EelstmError
+from eelstm_stream.io.stopping import Stop
 
 READY_WITHIN_S = 60.0  # a cold disk may take long over onnxruntime; a warm one takes under a second
 STOP_WITHIN_S = 10.0
@@ -40,10 +41,16 @@ class Child:
             start_new_session=True,  # Ctrl-C reaches the starter alone, which ends the others in order
         )
 
-    def wait_until_ready(self) -> dict[str, str]:
-        """The endpoints that it announces. Raises ChildError where it ends instead, EelstmError where it takes too long."""
+    def wait_until_ready(self, stop: Stop | None = None) -> dict[str, str]:
+        """The endpoints that it announces.
+
+        Raises ChildError where it ends instead, EelstmError where it takes too long, KeyboardInterrupt where `stop` is
+        requested meanwhile.
+        """
         assert self.process.stdout is not None  # noqa: S101 - it was started with a pipe
-        readable, _, _ = select.select([self.process.stdout], [], [], READY_WITHIN_S)
+        if stop is not None and stop.wait(READY_WITHIN_S, self.process.stdout):
+            raise KeyboardInterrupt
+        readable, _, _ = select.select([self.process.stdout], [], [], READY_WITHIN_S if stop is None else 0)
         if not readable:
             self.stop()
             raise EelstmError(

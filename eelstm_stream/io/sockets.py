@@ -40,7 +40,9 @@ def local_endpoint(endpoint: str) -> str:
     """
     if endpoint.startswith("ipc://") and len(endpoint) > len("ipc://"):
         if len(endpoint.encode()) > len("ipc://") + zmq.IPC_PATH_MAX_LEN:
-            raise ValueError(f"{endpoint!r} is longer than the {zmq.IPC_PATH_MAX_LEN} bytes that the path of a socket may have")
+            raise ValueError(
+                f"{endpoint!r} is longer than the {zmq.IPC_PATH_MAX_LEN} bytes that the path of a socket may have"
+            )
         return endpoint
     match = _TCP.fullmatch(endpoint)
     if match is None:

@@ -7,8 +7,16 @@ import select
 import signal
 import sys
 from types import FrameType, TracebackType
+from typing import Protocol
 
 import zmq
+
+
+class HasFileno(Protocol):
+    """A file, a pipe or a socket."""
+
+    def fileno(self) -> int:
+        """Its descriptor."""
 
 
 class Stop:
@@ -53,10 +61,10 @@ class Stop:
         if self._with_parent:
             poller.register(sys.stdin.fileno(), zmq.POLLIN)
 
-    def wait(self, seconds: float) -> bool:
-        """Sleep to the microsecond, or until the end is asked for; whether it was."""
+    def wait(self, seconds: float, *readable: HasFileno) -> bool:
+        """Sleep to the microsecond, or until one of `readable` is, or the end is asked for; whether it was."""
         if seconds > 0:
-            select.select([self._read], [], [], seconds)
+            select.select([self._read, *readable], [], [], seconds)
         return self.requested
 
     def check(self, ready: dict[object, int]) -> bool:

@@ -20,7 +20,8 @@ from eelstm_stream.wire.topics import split_topic, topic
 
 MAX_HEADER_BYTES = 64 * 1024  # the longest header, a forecast over 64 horizons, is about 20 kB
 MAX_PAYLOAD_BYTES = 32 * 1024 * 1024  # 64 horizons × 65 536 channels × 4 bytes would be 16 MiB
-MAX_REASON = 200  # characters of what a sender wrote that go into a sentence about it
+MAX_QUOTED = 200  # characters of what a sender wrote that go into a sentence about it
+MAX_REASON = 500  # characters of a refusal that go back to the one who is refused
 EMPTY = b""
 
 
@@ -125,7 +126,7 @@ def decode_snapshot(frames: Sequence[bytes]) -> list[Decoded]:
         raise WireError("a snapshot without a header")
     header = _parse((SnapshotReply,), frames[0])
     if header.refused is not None:
-        raise WireError(f"the snapshot was refused: {header.refused}")
+        raise WireError(f"the snapshot was refused: {header.refused!r:.{MAX_QUOTED}}")
     if len(frames) != 1 + 3 * header.messages:
         raise WireError(
             f"a snapshot of {header.messages} messages has {1 + 3 * header.messages} frames, not {len(frames)}"
@@ -158,14 +159,15 @@ def _named(candidates: tuple[type[D], ...], header: bytes) -> type[D]:
 
 
 def _unknown_schema(schema: str, candidates: tuple[type[D], ...]) -> str:
+    quoted = f"{schema!r:.{MAX_QUOTED}}" if schema else "no named schema"
     known = " or ".join(m.model_fields["schema_"].default for m in candidates)
-    return f"the sender speaks {repr(schema) if schema else 'no named schema'}, and this program {known}"
+    return f"the sender speaks {quoted}, and this program {known}"
 
 
 def _first_fault(error: ValidationError) -> str:
     fault = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    where = ".".join(map(str, fault["loc"]))[:MAX_REASON]  # a refused key may be as long as the header
-    return f"{where!a}: {fault['msg']}" if where else fault["msg"]
+    where = ".".join(map(str, fault["loc"]))  # a refused key may be as long as the header, and hold what it likes
+    return f"{where!a:.{MAX_QUOTED}}: {fault['msg']}" if where else fault["msg"]
 
 
 def _on_the_wire(message: Spectrum | Forecast, payload: Payload) -> Payload:
