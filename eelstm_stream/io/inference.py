@@ -29,7 +29,7 @@ class InferenceThread:
     def __init__(self, model: Model) -> None:
         self._model = model
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="inference")
-        self._done = os.eventfd(0, os.EFD_NONBLOCK)
+        self._done = os.eventfd(0)
         self._future: Future[Inferred] | None = None
 
     def fileno(self) -> int:
