@@ -36,6 +36,7 @@ from eelstm_stream.io.stopping import Stop
 from eelstm_stream.wire.codec import WireError, decode_snapshot_request, encode, encode_snapshot
 from eelstm_stream.wire.messages import (
     MAX_SNAPSHOT_SPECTRA,
+    MAX_TEXT,
     Gap,
     InstrumentName,
     Message,
@@ -47,6 +48,11 @@ from eelstm_stream.wire.messages import (
 
 PATIENT_LINGER_MS = 60_000
 LOOK_UP_EVERY = 16  # spectra sent at full speed between two looks at the other sockets
+
+
+def _sendable(text: str) -> str:
+    """A file's name, or what it says of its specimen, as a header takes it: no lone surrogates, and not too long."""
+    return text.encode("utf-8", "replace").decode()[:MAX_TEXT]
 
 
 def _speed(value: object) -> object:
@@ -130,8 +136,8 @@ class LiveInstrument:
             sent_mono_ns=clock.monotonic_ns(),
             instrument=self._settings.instrument,
             source="simulation" if recording.simulated else source,
-            source_name=recording.name,
-            specimen=recording.specimen,
+            source_name=_sendable(recording.name),
+            specimen=_sendable(recording.specimen),
             energy_axis=recording.energy_axis,
             dwell_s=period_s,
             beam_energy_keV=recording.beam_energy_keV,

@@ -146,7 +146,7 @@ class Forecaster:
                 if stop.check(arrived):
                     break
                 if self._out in arrived:
-                    self._readers.count(self._out.recv())
+                    self._take_notice()
                 if self._inference.fileno() in arrived:
                     self._finish_batch()
                 if self._snapshot in arrived:
@@ -159,9 +159,18 @@ class Forecaster:
             self._inference.close()
             self._set_status("ended", "the forecaster has been stopped")
             self._publish_status()
+            for socket in (self._spectra, self._snapshot):
+                socket.close(linger=0)  # nothing of theirs is worth waiting for an instrument that has gone
             self._context.destroy(linger=LINGER_MS)
 
     # Taking in
+
+    def _take_notice(self) -> None:
+        """A subscription has come or gone. Who asks for the status is told it at once."""
+        before = self._readers.of("status")
+        self._readers.count(self._out.recv())
+        if self._readers.of("status") > before:
+            self._publish_status()
 
     @property
     def _has_room(self) -> bool:
@@ -223,6 +232,7 @@ class Forecaster:
             case SessionRefused(session, reason):
                 say("serve", f"refused: {reason}")
                 self._session = session.session
+                self._forecasts = 0
                 self._set_status("refused", reason)
             case SessionClosed(reason):
                 self._set_status("waiting", f"session {reason}; waiting for the next")

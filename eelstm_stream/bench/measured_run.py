@@ -36,7 +36,7 @@ def measure(speed: str, spectra: int, model: Path | None, title: str) -> Measure
     source = (
         "run",
         "--frames",
-        str(FRAMES),
+        str(min(FRAMES, spectra)),
         "--dwell",
         str(DWELL_S),
         "--speed",

@@ -189,7 +189,7 @@ def _bind(socket: zmq.Socket[bytes], endpoint: str) -> zmq.Socket[bytes]:
             raise EelstmError(
                 f"{endpoint} is taken by another program: stop it, or choose another port (`*` takes any that is free)."
             ) from None
-        raise UsageError(f"{endpoint} can't be bound: {zmq.strerror(error.errno)}.") from None
+        raise UsageError(f"{endpoint} can't be bound: {zmq.strerror(error.errno or 0)}.") from None
     return socket
 
 

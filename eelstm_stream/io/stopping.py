@@ -64,7 +64,8 @@ class Stop:
     def wait(self, seconds: float, *readable: HasFileno) -> bool:
         """Sleep to the microsecond, or until one of `readable` is, or the end is asked for; whether it was."""
         if seconds > 0:
-            select.select([self._read, *readable], [], [], seconds)
+            awaited: list[int | HasFileno] = [self._read, *readable]
+            select.select(awaited, [], [], seconds)
         return self.requested
 
     def check(self, ready: dict[object, int]) -> bool:

@@ -33,7 +33,8 @@ Nanoseconds = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Count = Annotated[int, Field(ge=0, le=MAX_SEQ)]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$")]
 InstrumentName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
-Text = Annotated[str, StringConstraints(max_length=2000)]
+MAX_TEXT = 2000
+Text = Annotated[str, StringConstraints(max_length=MAX_TEXT)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Payload = NDArray[np.float32] | NDArray[np.uint16] | NDArray[np.uint32]
 
@@ -184,7 +185,6 @@ class QualityFlag(Document):
         "dwell_differs_from_training",
         "dose_is_relative",
         "resampled",
-        "saturated",
     ]
     reason: Text
 

@@ -357,7 +357,9 @@ def test_weights_in_a_second_file_are_not_read_wherever_the_program_was_started(
         numerator = next(i for i in model.graph.initializer if i.name == "numerator")
         model.graph.initializer.remove(numerator)
         model.graph.node.insert(0, helper.make_node("Constant", [], ["numerator"], value=numerator))
-    onnx.save(model, path, save_as_external_data=True, location="weights.bin", size_threshold=100, convert_attribute=True)
+    onnx.save(
+        model, path, save_as_external_data=True, location="weights.bin", size_threshold=100, convert_attribute=True
+    )
     assert (path.parent / "weights.bin").stat().st_size > 0
     monkeypatch.chdir(path.parent if cwd == "beside the weights" else "/")
     sentence = refusal(pin(path))

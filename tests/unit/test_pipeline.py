@@ -620,9 +620,34 @@ def test_without_a_current_the_dwell_alone_is_normalised_and_every_forecast_says
         np.testing.assert_allclose(accepted.prepared.counts, counts_of(0), rtol=0.01)
 
 
-def test_counts_far_from_the_training_data_are_flagged(opened):
-    _, (accepted,) = after(opened, (spectrum(0), counts_of(0) * 3))
-    assert "outside_training_range" in flags(accepted)
+@pytest.mark.parametrize("dwell_s", [DWELL_S / (1.01 * MAX_SCALE), DWELL_S * 1.01 * MAX_SCALE])
+def test_a_dose_too_far_from_the_models_is_refused_on_either_side(opened, dwell_s):
+    state, (event,) = after(opened, (spectrum(0, dwell_s=dwell_s), counts_of(0)))
+    assert isinstance(event, Refused)
+    assert "too far from it to be normalised" in event.reason
+    assert seqs_in(state) == []
+
+
+@pytest.mark.parametrize(
+    ("outside", "level", "flagged"),
+    [
+        # Trained on 5 000 to 18 000 counts; a tenth of that range is allowed on either side, and beyond it 4 channels of 80.
+        (80, 19_250, False),
+        (80, 19_350, True),
+        (80, 3_750, False),
+        (80, 3_650, True),
+        (4, 1_000, False),
+        (5, 1_000, True),
+    ],
+)
+def test_counts_far_from_the_training_data_are_flagged(opened, outside, level, flagged):
+    counts = np.full(AXIS.size, 9_000, np.float32)
+    counts[:outside] = level
+    _, (accepted,) = after(opened, (spectrum(0), counts))
+    assert flags(accepted) == {"alignment_uncertain"} | ({"outside_training_range"} if flagged else set())
+
+
+def test_a_spectrum_as_in_training_has_no_flags(opened):
     _, (accepted,) = after(opened, 0)
     assert accepted.quality == ()
 

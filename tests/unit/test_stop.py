@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 
@@ -51,6 +52,13 @@ def test_a_signal_wakes_a_poll_up_and_raises_nothing(number):
         assert stop.wait(FOREVER_S)
         assert stop.check(polled(stop, FOREVER_S * 1000))
         assert stop.requested
+
+
+def test_waiting_ends_when_something_else_is_readable():
+    one, other = socket.socketpair()
+    with one, other, Stop() as stop:
+        other.send(b".")
+        assert not stop.wait(FOREVER_S, one)
 
 
 def test_a_request_from_inside_is_the_same_and_may_be_made_twice():

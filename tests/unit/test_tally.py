@@ -179,6 +179,7 @@ def test_rates_are_over_the_last_seconds():
         tally.take(spectrum(number), number * SECOND // 10)
         if number % 2:
             tally.take(summary(number), number * SECOND // 10)
+    assert len(tally._spectrum_times_s) <= 10 * RATE_OVER_S + 1  # no more than that is kept
     now_ns = 99 * SECOND // 10
     assert tally.spectrum_rate_per_s(now_ns) == pytest.approx(10)
     assert tally.forecast_rate_per_s(now_ns) == pytest.approx(5)

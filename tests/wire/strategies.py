@@ -98,7 +98,6 @@ quality_flags = st.builds(
             "dwell_differs_from_training",
             "dose_is_relative",
             "resampled",
-            "saturated",
         ]
     ),
     reason=texts,
