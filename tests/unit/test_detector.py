@@ -83,7 +83,7 @@ def test_read_out_noise_adds_to_the_shot_noise_and_is_not_smeared():
     taken = frames(camera(variance_over_mean=1.0, point_spread=[0.5, 0.25], read_noise_counts=100.0), 10_000.0)
     assert taken.var() == pytest.approx(10_000 + 100**2, rel=0.03)
     noise = taken - taken.mean()
-    assert correlation(noise, 1) == pytest.approx(0.5 * 0.25 / (0.5**2 + 2 * 0.25**2) * 2 / 2, abs=0.02)
+    assert correlation(noise, 1) == pytest.approx(0.5 * (2 * 0.5 * 0.25) / (0.5**2 + 2 * 0.25**2), abs=0.02)
 
 
 def test_the_fixed_pattern_is_the_cameras_own_and_stays():
@@ -95,7 +95,7 @@ def test_the_fixed_pattern_is_the_cameras_own_and_stays():
     assert not np.array_equal(pattern, other.expected(incident))
     assert pattern[0].std() == pytest.approx(50, rel=0.1)
     mean = frames(one, 1000.0, number=1000).mean(axis=0)
-    assert np.abs(mean - pattern[0]).max() < 6 * (1.15 * 1000 / 1000) ** 0.5
+    assert np.abs(mean - pattern[0]).max() < 6  # each mean scatters by 1
 
 
 def test_expected_counts_are_the_mean_of_what_is_read():
