@@ -23,7 +23,7 @@ demo: $(RUN_STAMP)  ## simulator, forecaster and listener, live in this terminal
 test: $(ALL_STAMP)  ## all tests
 	$(BIN)/python -m pytest
 
-check: $(ALL_STAMP)  ## ruff, mypy, import-linter, schemas up to date
+check: $(ALL_STAMP)  ## ruff, mypy, import-linter
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

@@ -73,7 +73,7 @@ def replay(
 
 @sim.command()
 def run(
-    frames: Annotated[int, typer.Option(min=1, max=1_000_000, help="Spectra in a session.")] = 160,
+    frames: Annotated[int, typer.Option(min=1, max=20_000, help="Spectra in a session.")] = 160,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same spectra.")] = 0,
     dwell: Annotated[float, typer.Option(help="Exposure per spectrum, s.")] = 0.4,
     current: Annotated[float, typer.Option(help="Probe current, pA.")] = 230.0,
@@ -129,4 +129,4 @@ def _play(settings: Any, recordings: Any, as_json: bool, with_parent: bool) -> N
     from eelstm_stream.io.stopping import Stop  # noqa: PLC0415
 
     with Stop(with_parent=with_parent) as stop:
-        LiveInstrument(settings, stop, as_json=as_json).play(recordings, "replay")
+        LiveInstrument(settings, stop, as_json=as_json).play(recordings)

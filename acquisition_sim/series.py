@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from eelstm_stream.core.dose import frame_dose_pC
 from eelstm_stream.core.energy_axis import energies_eV
 from eelstm_stream.io.recordings import Recording
-from eelstm_stream.wire.messages import EnergyAxis
+from eelstm_stream.wire.messages import MAX_PA, MAX_S, MIN_PA, MIN_S, EnergyAxis
 
 CAMERA_AXIS = EnergyAxis(offset_eV=424.0, dispersion_eV=0.1, size=2048)
 
@@ -165,8 +165,9 @@ def simulate_series(
         raise ValueError("a series has at least one frame")
     dwells_s = np.broadcast_to(np.asarray(dwell_s, dtype=np.float64), (frames,)).copy()
     currents_pA = np.broadcast_to(np.asarray(beam_current_pA, dtype=np.float64), (frames,)).copy()
-    if not (np.isfinite(dwells_s * currents_pA).all() and (dwells_s > 0).all() and (currents_pA > 0).all()):
-        raise ValueError("dwell and beam current must be positive and finite")
+    for what, values, low, high in (("dwell", dwells_s, MIN_S, MAX_S), ("beam current", currents_pA, MIN_PA, MAX_PA)):
+        if not ((values >= low) & (values <= high)).all():
+            raise ValueError(f"{what} must be positive and finite, from {low:g} to {high:g}")
     series = BeamDamageSeries(seed, parameters)
     exposures = [series.expose(float(d), float(c)) for d, c in zip(dwells_s, currents_pA, strict=True)]
     return Recording(

@@ -10,7 +10,7 @@ import uuid
 from collections import deque
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 import zmq
 from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt
@@ -98,7 +98,7 @@ class LiveInstrument:
         self._sent_spectra = 0
         self._ends_ns: int | None = None
 
-    def play(self, recordings: Iterable[Recording], source: Literal["replay", "simulation"]) -> int:
+    def play(self, recordings: Iterable[Recording]) -> int:
         """Play recordings one after the other, each as a session, until they or the limits of the settings end.
 
         Returns the number of spectra published. Sockets are closed at the end, with the last messages sent.
@@ -111,7 +111,7 @@ class LiveInstrument:
             for recording in recordings:
                 if self._is_over():
                     break
-                self._play_session(recording, source)
+                self._play_session(recording)
             say("sim", f"ended after {self._sent_spectra} spectra")
             return self._sent_spectra
         finally:
@@ -124,7 +124,7 @@ class LiveInstrument:
         late = self._ends_ns is not None and clock.monotonic_ns() >= self._ends_ns
         return enough or late or self._stop.requested
 
-    def _play_session(self, recording: Recording, source: Literal["replay", "simulation"]) -> None:
+    def _play_session(self, recording: Recording) -> None:
         session = uuid.uuid4().hex[:16]
         started_at = clock.utc_now()
         frames = len(recording.counts)
@@ -135,7 +135,7 @@ class LiveInstrument:
             seq=0,
             sent_mono_ns=clock.monotonic_ns(),
             instrument=self._settings.instrument,
-            source="simulation" if recording.simulated else source,
+            source="simulation" if recording.simulated else "replay",
             source_name=_sendable(recording.name),
             specimen=_sendable(recording.specimen),
             energy_axis=recording.energy_axis,

@@ -6,6 +6,7 @@ command imports what it needs when it runs.
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -151,6 +152,9 @@ def run(arguments: list[str], *, debug: bool = False) -> int:
             raise
         return _fail(str(error), error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
+        return 0
+    except BrokenPipeError:  # whoever read the output has had enough, as in `eelstm listen | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except typer.Exit as error:
         return error.exit_code

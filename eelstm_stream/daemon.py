@@ -52,6 +52,7 @@ from eelstm_stream.io.sockets import (
 from eelstm_stream.io.stopping import Stop
 from eelstm_stream.wire.codec import Decoded, WireError, decode, decode_snapshot, encode, encode_snapshot_request
 from eelstm_stream.wire.messages import (
+    MAX_TEXT,
     CameTrue,
     Counters,
     Forecast,
@@ -249,7 +250,7 @@ class Forecaster:
                 self._set_status("silent", f"nothing from the instrument for {silent_s:.1f} s")
 
     def _set_status(self, state: str, text: str, needed: int = 0) -> None:
-        self._status = (state, text, needed)
+        self._status = (state, text[:MAX_TEXT], needed)  # it may quote a sender's own text
         if self._status != self._published:
             self._publish_status()
 
@@ -348,7 +349,7 @@ class Forecaster:
         latency: StageLatency,
     ) -> None:
         model, spectrum, start = self._model.metadata, accepted.spectrum, accepted.session
-        period = timedelta(seconds=start.frame_period_s or spectrum.dwell_s)
+        period = timedelta(seconds=pipeline.frame_period_s(start, spectrum.dwell_s))
         common: dict[str, Any] = {
             "from_seq": spectrum.seq,
             "spectrum_sent_mono_ns": spectrum.sent_mono_ns,

@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.live import Live
 
 from eelstm_stream.core.tally import Tally
-from eelstm_stream.errors import UnusableInputError
+from eelstm_stream.errors import UnusableInputError, UsageError
 from eelstm_stream.io import clock
-from eelstm_stream.io.announce import say
+from eelstm_stream.io.announce import printable, say
 from eelstm_stream.io.model_file import open_model
 from eelstm_stream.io.stopping import Stop
 from eelstm_stream.listen import FRAMES_PER_S, View
@@ -40,7 +40,10 @@ def run_demo(options: DemoOptions, *, as_json: bool, figure: Path | None) -> int
     """
     recorder = None
     if figure is not None:
-        from eelstm_stream.figures import ComeTrueFigure  # noqa: PLC0415 - matplotlib only when asked for
+        try:
+            from eelstm_stream.figures import ComeTrueFigure  # noqa: PLC0415 - matplotlib only when asked for
+        except ModuleNotFoundError as error:
+            raise UsageError(f"a figure needs {error.name}: install eelstm-stream[io].") from None
 
         recorder = ComeTrueFigure(figure)
     with Stop() as stop, Rig(_source(options), stop=stop, kinds=("forecast",), model=options.model) as rig:
@@ -135,4 +138,4 @@ def _print_summary(tally: Tally, missed: int, *, as_json: bool) -> None:
     if tally.newest is not None:
         lines += [f"note: {q.flag.replace('_', ' ')}: {q.reason}" for q in tally.newest.quality]
         lines.append(f"model {tally.newest.model_name}, trained on {tally.newest.trained_on}")
-    sys.stdout.write("\n".join(lines) + "\n")
+    sys.stdout.write("\n".join(map(printable, lines)) + "\n")

@@ -16,7 +16,7 @@ from eelstm_stream.core.energy_axis import channel_range, energies_eV
 from eelstm_stream.core.model_contract import ModelMetadata
 from eelstm_stream.core.pipeline import new_pipeline
 from eelstm_stream.core.preparation import Preparation
-from eelstm_stream.errors import UsageError
+from eelstm_stream.errors import EelstmError, UsageError
 from eelstm_stream.wire.codec import Decoded
 from eelstm_stream.wire.messages import Forecast, Payload, SessionStart, Spectrum
 
@@ -81,7 +81,10 @@ class ComeTrueFigure:
             _draw_one(spectrum_axes, residual_axes, header, counts[-1], truths)
         _draw_errors(lower, matured)
         figure.suptitle(_title(session.start, matured[0][0]), fontsize=11)
-        figure.savefig(self._path, dpi=120)
+        try:
+            figure.savefig(self._path, dpi=120)
+        except OSError as error:
+            raise EelstmError(f"{self._path} can't be written: {error.strerror}.") from None
         return True
 
 

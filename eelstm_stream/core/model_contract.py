@@ -95,6 +95,9 @@ class ModelMetadata(BaseModel):
     window_domain: Literal["frame", "dose"] = "frame"
     reference_dwell_s: Seconds
     reference_dose_pC: PositiveFinite
+    dose_is_relative: bool = Field(
+        False, description="trained at an unknown current, which counts as 1 in the reference dose"
+    )
     simulated: bool = Field(description="whether the training data was simulated")
     trained_on: Text = Field(description="one sentence on the training data")
     training_runs: tuple[TrainingRun, ...] = Field(min_length=1)

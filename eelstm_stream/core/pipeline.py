@@ -22,6 +22,7 @@ from eelstm_stream.core.preparation import Preparation, Prepared
 from eelstm_stream.errors import UnusableInputError
 from eelstm_stream.wire.messages import (
     MAX_COUNTS,
+    MAX_SEQ,
     Counters,
     Gap,
     Message,
@@ -33,8 +34,10 @@ from eelstm_stream.wire.messages import (
 )
 
 MAX_GAP_SPECTRA = 2  # lost spectra in a row that a window of 8 still bridges
+ENDED_KEPT = 16  # sessions whose end is remembered: a snapshot that comes late repeats the last, or the one before
 SILENT_AFTER_PERIODS = 5.0
 SILENT_AFTER_AT_LEAST_S = 1.0  # a scheduler hiccup on a fast stream is not silence
+DOSE_TOLERANCE = 0.1  # relative, as between training runs: at another dose per spectrum a step is another step
 DWELL_TOLERANCE = (
     0.05  # relative; the paper found that a model fails at another dwell, the nearest of which was 1.25 times
 )
@@ -144,7 +147,7 @@ class Pipeline(NamedTuple):
     alignment: Alignment
     session: OpenSession | None = None
     refused_session: str | None = None  # its spectra are counted and otherwise ignored
-    ended_session: str | None = None
+    ended_sessions: tuple[str, ...] = ()  # the newest, also of sessions that were never open here
     counters: Counters = NOTHING_YET
 
 
@@ -183,11 +186,17 @@ def tick(state: Pipeline, now_ns: int) -> tuple[Pipeline, list[Event]]:
     session = state.session
     if session is None or session.is_silent:
         return state, []
-    period_s = max(session.newest_dwell_s or session.start.dwell_s, session.start.frame_period_s or 0.0)
+    period_s = frame_period_s(session.start, session.newest_dwell_s or session.start.dwell_s)
     silent_s = (now_ns - session.last_arrival_ns) / 1e9
     if silent_s < max(SILENT_AFTER_PERIODS * period_s, SILENT_AFTER_AT_LEAST_S):
         return state, []
     return state._replace(session=session._replace(is_silent=True)), [Silent(silent_s)]
+
+
+def frame_period_s(start: SessionStart, dwell_s: float) -> float:
+    """Start-to-start time of spectra at a dwell, s: the dwell and the pause after it, which is the session's own."""
+    pause_s = 0.0 if start.frame_period_s is None else max(0.0, start.frame_period_s - start.dwell_s)
+    return dwell_s + pause_s
 
 
 def _open(state: Pipeline, start: SessionStart, now_ns: int) -> tuple[Pipeline, list[Event]]:
@@ -195,7 +204,7 @@ def _open(state: Pipeline, start: SessionStart, now_ns: int) -> tuple[Pipeline, 
         return state, []  # a snapshot repeats it
     if start.session == state.refused_session:
         return state, []  # said once
-    if start.session == state.ended_session:
+    if start.session in state.ended_sessions:
         return state, []  # a snapshot taken before the end, arriving after it
     origin = f"{start.source_name or start.instrument} (session {start.session})"
     try:
@@ -212,16 +221,15 @@ def _standing_flags(model: ModelMetadata, start: SessionStart, preparation: Prep
     flags = []
     if preparation.is_resampling:
         flags.append(QualityFlag(flag="resampled", reason=f"from {start.energy_axis} to {model.energy_axis}"))
-    if start.dose_is_relative:
-        flags.append(QualityFlag(flag="dose_is_relative", reason="beam current unknown: only the dwell is normalised"))
     return tuple(flags)
 
 
 def _close(state: Pipeline, end: SessionEnd) -> tuple[Pipeline, list[Event]]:
+    state = state._replace(ended_sessions=(*state.ended_sessions, end.session)[-ENDED_KEPT:])
     if state.session is None or state.session.start.session != end.session:
         return state, []
-    closed = state._replace(session=None, ended_session=end.session)
-    return closed, [SessionClosed(f"{end.reason} after {end.spectra} spectra{': ' + end.text if end.text else ''}")]
+    text = f"{end.reason} after {end.spectra} spectra{': ' + end.text if end.text else ''}"
+    return state._replace(session=None), [SessionClosed(text)]
 
 
 def _gap(state: Pipeline, gap: Gap) -> tuple[Pipeline, list[Event]]:
@@ -247,7 +255,7 @@ def _spectrum(state: Pipeline, spectrum: Spectrum, counts: Payload, now_ns: int)
     if session is None or session.start.session != spectrum.session:
         if spectrum.session == state.refused_session:
             return _count(state, refused=1), []
-        if spectrum.session == state.ended_session:
+        if spectrum.session in state.ended_sessions:
             return _count(state, late=1), []
         return _count(state, refused=1), [SessionUnknown(spectrum.session)]
     if spectrum.seq <= session.newest_seq:
@@ -296,7 +304,8 @@ def _contract_fault(session: OpenSession, spectrum: Spectrum, counts: Payload) -
 
 
 def _scale(model: ModelMetadata, spectrum: Spectrum) -> float:
-    return normalisation(spectrum.dwell_s, spectrum.beam_current_pA, model.reference_dwell_s, model.reference_dose_pC)
+    current_pA = None if model.dose_is_relative else spectrum.beam_current_pA
+    return normalisation(spectrum.dwell_s, current_pA, model.reference_dwell_s, model.reference_dose_pC)
 
 
 def _scale_fault(model: ModelMetadata, spectrum: Spectrum, scale: float) -> str | None:
@@ -351,12 +360,12 @@ def _accept(
         window=full,
         history=(counts_so_far / taken_in).astype(np.float32),
         needed=needed,
-        quality=_quality(model, session, spectrum, prepared),
+        quality=_quality(model, session, spectrum, prepared, 1 / scale),
     )
 
 
 def _quality(
-    model: ModelMetadata, session: OpenSession, spectrum: Spectrum, prepared: Prepared
+    model: ModelMetadata, session: OpenSession, spectrum: Spectrum, prepared: Prepared, dose_ratio: float
 ) -> tuple[QualityFlag, ...]:
     flags = list(session.standing_flags)
     missing = session.window[-1][0] - session.window[0][0] + 1 - len(session.window)
@@ -376,6 +385,13 @@ def _quality(
                 reason=f"dwell {spectrum.dwell_s:g} s, trained at {model.reference_dwell_s:g} s",
             )
         )
+    if model.dose_is_relative or spectrum.beam_current_pA is None:
+        unknown = "the model was trained" if model.dose_is_relative else "this spectrum was taken"
+        reason = f"{unknown} at an unknown beam current: only the dwell is normalised"
+        flags.append(QualityFlag(flag="dose_is_relative", reason=reason))
+    elif abs(dose_ratio - 1) > DOSE_TOLERANCE:
+        reason = f"{dose_ratio:.3g} times the dose per spectrum of the training, {model.reference_dose_pC:g} pC"
+        flags.append(QualityFlag(flag="dose_differs_from_training", reason=reason))
     margin = RANGE_TOLERANCE * (model.counts_high - model.counts_low)
     outside = (prepared.counts < model.counts_low - margin) | (prepared.counts > model.counts_high + margin)
     share = float(np.count_nonzero(outside)) / outside.size
@@ -392,5 +408,5 @@ def _quality(
 def _count(state: Pipeline, **by: int) -> Pipeline:
     counters = state.counters
     return state._replace(
-        counters=counters.model_copy(update={name: getattr(counters, name) + n for name, n in by.items()})
+        counters=counters.model_copy(update={name: min(getattr(counters, name) + n, MAX_SEQ) for name, n in by.items()})
     )

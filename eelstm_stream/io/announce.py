@@ -6,9 +6,14 @@ import json
 import sys
 
 
+def printable(text: str) -> str:
+    """Text from elsewhere without control characters, which could write over a terminal or forge a line of a log."""
+    return "".join(c if c.isprintable() else "\ufffd" for c in text)
+
+
 def say(program: str, sentence: str) -> None:
     """One line for a person."""
-    sys.stderr.write(f"eelstm {program}: {sentence}\n")
+    sys.stderr.write(f"eelstm {program}: {printable(sentence)}\n")
     sys.stderr.flush()
 
 

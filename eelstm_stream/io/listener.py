@@ -19,7 +19,6 @@ class Listener:
 
     def __init__(self, instrument: str, stop: Stop) -> None:
         self.malformed = 0
-        self.last_fault = ""
         self._instrument = instrument
         self._stop = stop
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -49,9 +48,8 @@ class Listener:
                 recv_mono_ns = clock.monotonic_ns()
                 try:
                     yield decode(frames), recv_mono_ns
-                except WireError as error:
+                except WireError:
                     self.malformed += 1
-                    self.last_fault = str(error)
 
     def close(self) -> None:
         """Close every socket at once."""

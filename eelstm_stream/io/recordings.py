@@ -10,7 +10,6 @@ HyperSpy itself is not imported: with exspy it takes seven seconds. rosettasciio
 from __future__ import annotations
 
 import io
-import math
 import os
 from collections.abc import Mapping
 from contextlib import suppress
@@ -25,7 +24,7 @@ from eelstm_stream.errors import EelstmError, UnusableInputError, UsageError
 from eelstm_stream.io._acquisition import acquisition_of
 from eelstm_stream.io._reading import Signal, load_plugin, read_signals
 from eelstm_stream.io._signal_choice import choose_eels_signal
-from eelstm_stream.wire.messages import EnergyAxis
+from eelstm_stream.wire.messages import MAX_PA, MAX_S, MIN_PA, MIN_S, EnergyAxis
 
 NODE = "eelstm_stream"  # our node in HyperSpy's metadata
 NODE_VERSION = 1
@@ -76,8 +75,8 @@ def load_recording(path: Path, *, dwell_s: float | None = None, beam_current_pA:
     UsageError when neither file nor flag gives the dwell, when a flag is no positive number, or when rosettasciio isn't
     installed.
     """
-    _require_positive("--dwell", dwell_s, "s")
-    _require_positive("--current", beam_current_pA, "pA")
+    _require_within("--dwell", dwell_s, MIN_S, MAX_S, "s")
+    _require_within("--current", beam_current_pA, MIN_PA, MAX_PA, "pA")
     path = Path(path)
     plugin, signals = read_signals(path)
     chosen = choose_eels_signal(signals, path.name)
@@ -88,14 +87,15 @@ def load_recording(path: Path, *, dwell_s: float | None = None, beam_current_pA:
     dwell = _per_frame(len(counts), dwell_s, ours.get("dwell_s"), acquisition.dwell_s)
     if dwell is None:
         raise UsageError(f"{path.name} does not say how long each spectrum was exposed: give the seconds with --dwell.")
+    current = _per_frame(len(counts), beam_current_pA, ours.get("beam_current_pA"), acquisition.beam_current_pA)
+    _require_possible(path.name, "dwell", dwell, MIN_S, MAX_S, "s", "--dwell")
+    _require_possible(path.name, "beam current", current, MIN_PA, MAX_PA, "pA", "--current")
     clean_counts = ours.get("clean_counts")
     return Recording(
         counts=counts,
         energy_axis=chosen.energy_axis,
         dwell_s=dwell,
-        beam_current_pA=_per_frame(
-            len(counts), beam_current_pA, ours.get("beam_current_pA"), acquisition.beam_current_pA
-        ),
+        beam_current_pA=current,
         beam_energy_keV=acquisition.beam_energy_keV,
         convergence_mrad=acquisition.convergence_mrad,
         collection_mrad=acquisition.collection_mrad,
@@ -259,6 +259,16 @@ def _per_frame(frames: int, *sources: float | NDArray[np.float64] | None) -> NDA
     return None if source is None else np.full(frames, source, dtype=np.float64)
 
 
-def _require_positive(flag: str, value: float | None, unit: str) -> None:
-    if value is not None and not (math.isfinite(value) and value > 0):
-        raise UsageError(f"{flag} is {value} {unit}, and it must be a number above zero.")
+def _require_within(flag: str, value: float | None, low: float, high: float, unit: str) -> None:
+    if value is not None and not low <= value <= high:
+        raise UsageError(f"{flag} is {value:g} {unit}, and it must be above zero, from {low:g} to {high:g} {unit}.")
+
+
+def _require_possible(
+    file: str, what: str, values: NDArray[np.float64] | None, low: float, high: float, unit: str, flag: str
+) -> None:
+    """The same for what the file says of each frame."""
+    if values is not None and not ((values >= low) & (values <= high)).all():
+        raise UnusableInputError(
+            f"{file} says a {what} of {values.min():g} to {values.max():g} {unit}, which can't be: give it with {flag}."
+        )

@@ -145,6 +145,7 @@ def snapshot_server(context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> z
     socket = context.socket(zmq.ROUTER)
     socket.setsockopt(zmq.MAXMSGSIZE, MAX_HEADER_BYTES)
     socket.setsockopt(zmq.SNDTIMEO, 0)  # a reader that does not take its answer loses it
+    socket.setsockopt(zmq.SNDHWM, 2)  # answers waiting for one reader, 2 MB each: more would be memory for a stranger
     _configure(socket, endpoint)
     return _bind(socket, endpoint)
 

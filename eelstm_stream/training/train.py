@@ -196,6 +196,7 @@ def _metadata(name: str, material: Material, evaluation: Evaluation, recipe: Rec
         horizons=recipe.horizons,
         reference_dwell_s=conditions.dwell_s,
         reference_dose_pC=conditions.dose_pC,
+        dose_is_relative=conditions.dose_is_relative,
         simulated=material.simulated,
         trained_on=(
             f"{spectra} {'simulated ' if material.simulated else ''}spectra of {conditions.dwell_s:g} s in {len(trained_on)} "

@@ -25,8 +25,10 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 PositiveFinite = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegativeFinite = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 # Bounds that no instrument meets, so that arithmetic on what a sender says can't overflow.
-Seconds = Annotated[float, Field(ge=1e-9, le=86_400, allow_inf_nan=False)]
-Picoamperes = Annotated[float, Field(ge=1e-6, le=1e9, allow_inf_nan=False)]
+MIN_S, MAX_S = 1e-9, 86_400.0
+MIN_PA, MAX_PA = 1e-6, 1e9
+Seconds = Annotated[float, Field(ge=MIN_S, le=MAX_S, allow_inf_nan=False)]
+Picoamperes = Annotated[float, Field(ge=MIN_PA, le=MAX_PA, allow_inf_nan=False)]
 RmsCounts = Annotated[float, Field(ge=0, le=1e15, allow_inf_nan=False)]
 Seq = Annotated[int, Field(ge=0, le=MAX_SEQ)]
 Nanoseconds = Annotated[int, Field(ge=0, le=2**63 - 1)]
@@ -183,6 +185,7 @@ class QualityFlag(Document):
         "alignment_uncertain",
         "outside_training_range",
         "dwell_differs_from_training",
+        "dose_differs_from_training",
         "dose_is_relative",
         "resampled",
     ]

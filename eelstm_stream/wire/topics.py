@@ -21,22 +21,22 @@ class Topic:
     kind: str
     payload: str  # dtype and shape, or "none"
     rate: str  # how often it is expected
-    deadline_s: float  # older than this on arrival is late, and said to be
-    high_water_mark: int  # messages queued for one reader
-    when_slow: Literal["keep all", "skip to newest"]  # what a reader that falls behind does with its queue
+    deadline_s: float  # a reader that acts on it should not act on an older one
+    high_water_mark: int  # messages queued for one reader; beyond them it loses some, and sees it by their numbers
+    when_slow: Literal["take all", "may skip to newest"]  # what a reader that has fallen behind does with its queue
 
 
 # The high-water mark of spectra and forecasts bounds memory: 1000 spectra of 2048 float32 channels are 8 MB a reader.
 TOPICS: Mapping[str, Topic] = {
     row.kind: row
     for row in (
-        Topic("session", "none", "at start, gap and end", 1.0, 1000, "keep all"),
-        Topic("spectrum", "float32, uint16 or uint32 (channel,)", "1/dwell: 1 to 1000 per s", 0.1, 1000, "keep all"),
-        Topic("forecast", "float32 (horizon, channel)", "one a spectrum", 0.1, 1000, "skip to newest"),
-        Topic("summary", "none", "one a spectrum", 0.1, 1000, "skip to newest"),
-        Topic("proposal", "none", "one a forecast", 0.05, 100, "skip to newest"),
-        Topic("decision", "none", "one a proposal", 0.05, 1000, "keep all"),
-        Topic("status", "none", "on change, and one a second", 2.0, 100, "skip to newest"),
+        Topic("session", "none", "at start, gap and end", 1.0, 1000, "take all"),
+        Topic("spectrum", "float32, uint16 or uint32 (channel,)", "1/dwell: 1 to 1000 per s", 0.1, 1000, "take all"),
+        Topic("forecast", "float32 (horizon, channel)", "one a spectrum", 0.1, 1000, "may skip to newest"),
+        Topic("summary", "none", "one a spectrum", 0.1, 1000, "may skip to newest"),
+        Topic("proposal", "none", "one a forecast", 0.05, 100, "may skip to newest"),
+        Topic("decision", "none", "one a proposal", 0.05, 1000, "take all"),
+        Topic("status", "none", "on change, and one a second", 2.0, 100, "may skip to newest"),
     )
 }
 

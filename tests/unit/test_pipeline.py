@@ -26,6 +26,7 @@ from eelstm_stream.core.pipeline import (
     SessionRefused,
     SessionUnknown,
     Silent,
+    frame_period_s,
     new_pipeline,
     step,
     tick,
@@ -33,6 +34,8 @@ from eelstm_stream.core.pipeline import (
 from eelstm_stream.errors import UnusableInputError
 from eelstm_stream.wire.messages import (
     MAX_COUNTS,
+    MAX_SEQ,
+    Counters,
     EnergyAxis,
     Gap,
     Message,
@@ -538,7 +541,8 @@ def test_an_ended_session_is_over(opened):
 def test_the_end_says_why(opened):
     _, events = after(opened, end(reason="failed", text="the camera fell out", spectra=1))
     assert events == [SessionClosed("failed after 1 spectra: the camera fell out")]
-    assert after(opened, end("another")) == (opened, [])
+    other, events = after(opened, end("another"))
+    assert (other.session, events) == (opened.session, [])
 
 
 def test_a_spectrum_without_a_session_asks_for_its_start(model):
@@ -746,3 +750,57 @@ def test_a_model_of_another_window_domain_is_refused(model):
 def test_a_model_whose_alignment_lies_off_its_axis_is_refused(model, range_eV):
     with pytest.raises(UnusableInputError, match=r"mean-of-window can't be aligned to: .* too few to align on"):
         new_pipeline(model.model_copy(update={"alignment_range_eV": range_eV}))
+
+
+# What a forecast must say of the dose
+
+
+def flags_of(events: list[Event]) -> set[str]:
+    return {flag.flag for flag in accepted_in(events)[-1].quality}
+
+
+def test_another_dose_per_spectrum_is_flagged_though_the_dwell_is_the_same(opened):
+    _, usual = after(opened, 0)
+    assert "dose_differs_from_training" not in flags_of(usual)
+    _, tenfold = after(opened, (spectrum(0, beam_current_pA=10 * CURRENT_PA), counts_of(0)))
+    assert "dose_differs_from_training" in flags_of(tenfold)
+
+
+def test_a_spectrum_without_a_current_is_flagged_whatever_its_session_says(opened):
+    _, events = after(opened, (spectrum(0, beam_current_pA=None), counts_of(0)))
+    assert "dose_is_relative" in flags_of(events)
+
+
+def test_a_model_trained_without_a_current_normalises_the_dwell_only_and_says_so(model):
+    relative = model.model_copy(update={"reference_dose_pC": DWELL_S, "dose_is_relative": True})
+    known, _ = after(new_pipeline(relative), start())
+    unknown, _ = after(new_pipeline(relative), start(beam_current_pA=None, dose_is_relative=True))
+    _, with_current = after(known, 0)
+    _, without = after(unknown, (spectrum(0, beam_current_pA=None), counts_of(0)))
+    np.testing.assert_array_equal(accepted_in(with_current)[0].prepared.counts, accepted_in(without)[0].prepared.counts)
+    assert "dose_is_relative" in flags_of(with_current)
+
+
+# What a late snapshot and an absurd gap must not do
+
+
+def test_a_snapshot_of_a_session_whose_end_was_heard_does_not_displace_the_live_one(model):
+    state, _ = after(new_pipeline(model), (spectrum(0, "old"), counts_of(0)), end("old"), start("live"))
+    state, _ = after(state, (spectrum(0, "live"), counts_of(1)))
+    state, events = after(state, start("old"), (spectrum(0, "old"), counts_of(0)))
+    assert events == []
+    assert state.session is not None
+    assert state.session.start.session == "live"
+
+
+def test_counters_stay_within_what_a_status_may_say(opened):
+    state, _ = after(opened, gap(0, MAX_SEQ))
+    assert state.counters.lost == MAX_SEQ
+    Counters.model_validate(state.counters.model_dump())
+
+
+def test_the_frame_period_follows_the_dwell_and_keeps_the_pause():
+    with_pause = start(frame_period_s=DWELL_S + 0.09)
+    assert frame_period_s(with_pause, DWELL_S) == pytest.approx(DWELL_S + 0.09)
+    assert frame_period_s(with_pause, 2 * DWELL_S) == pytest.approx(2 * DWELL_S + 0.09)
+    assert frame_period_s(start(), 0.1) == pytest.approx(0.1)

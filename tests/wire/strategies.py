@@ -96,6 +96,7 @@ quality_flags = st.builds(
             "alignment_uncertain",
             "outside_training_range",
             "dwell_differs_from_training",
+            "dose_differs_from_training",
             "dose_is_relative",
             "resampled",
         ]
