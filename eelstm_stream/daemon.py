@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -149,7 +151,7 @@ class Forecaster:
                 if self._out in arrived:
                     self._take_notice()
                 if self._inference.fileno() in arrived:
-                    self._finish_batch()
+                    self._finish_batch(self._inference.take)
                 if self._snapshot in arrived:
                     self._take_snapshot()
                 if self._spectra in arrived:
@@ -292,15 +294,19 @@ class Forecaster:
                 continue
             full = [d.accepted for d in work if d.accepted.window is not None]
             self._in_flight = work
-            if full:
-                windows = [a.window for a in full if a.window is not None]
-                self._inference.start(windows, [a.history for a in full])
-            else:
+            windows = [a.window for a in full if a.window is not None]
+            if not windows:
                 self._publish_batch(None)
+            elif len(windows) == 1 and not self._queue:
+                # Nothing else waits, so nothing is gained by going on meanwhile.
+                self._finish_batch(partial(self._inference.run_here, windows[0], full[0].history))
+            else:
+                self._inference.start(windows, [a.history for a in full])
 
-    def _finish_batch(self) -> None:
+    def _finish_batch(self, result: Callable[[], Inferred]) -> None:
+        """Publish the batch in flight, given how to get its result."""
         try:
-            inferred = self._inference.take()
+            inferred = result()
         except InferenceError as error:
             say("serve", f"forecast discarded: {error}")
             self._set_status("invalid", str(error))

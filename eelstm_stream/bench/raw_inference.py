@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from pathlib import Path
 
@@ -18,8 +19,12 @@ def open_benchmark_model(path: Path | None) -> Model:
     return open_model(path or SHIPPED_MODEL)
 
 
-def inference_times_s(model: Model, batch: int, seconds: float) -> list[float]:
-    """Durations of single calls, s, of the served model on `(batch, window, channel)`, back to back."""
+def inference_times_s(model: Model, batch: int, seconds: float, *, rate_per_s: float | None = None) -> list[float]:
+    """Durations of single calls, s, of the served model on `(batch, window, channel)`.
+
+    rate_per_s: calls a second; back to back if not given. A call that comes after a pause finds its weights out of the
+    cache and the core asleep, and takes longer for it.
+    """
     meta = model.metadata
     rng = np.random.default_rng(0)
     noise = rng.normal(0, 200, (batch, meta.window, meta.energy_axis.size))
@@ -29,7 +34,10 @@ def inference_times_s(model: Model, batch: int, seconds: float) -> list[float]:
         model.forecast(windows, history)
     times_s: list[float] = []
     began_s = time.perf_counter()
+    never = threading.Event()
     while time.perf_counter() - began_s < seconds:
+        if rate_per_s is not None:
+            never.wait(max(0.0, began_s + (len(times_s) + 1) / rate_per_s - time.perf_counter()))
         before_s = time.perf_counter()
         model.forecast(windows, history)
         times_s.append(time.perf_counter() - before_s)

@@ -48,6 +48,10 @@ class InferenceThread:
         self._future = self._executor.submit(self._run, windows, history)
         self._future.add_done_callback(lambda _: os.eventfd_write(self._done, 1))
 
+    def run_here(self, window: NDArray[np.float32], history: NDArray[np.float32]) -> Inferred:
+        """Infer one window in the caller's thread, which spares two changes of thread. Raises InferenceError."""
+        return self._run([window], [history])
+
     def take(self) -> Inferred:
         """The result of the batch; waits for it. Raises InferenceError where the answer is no forecast."""
         if self._future is None:
