@@ -261,7 +261,7 @@ def _per_frame(frames: int, *sources: float | NDArray[np.float64] | None) -> NDA
 
 def _require_within(flag: str, value: float | None, low: float, high: float, unit: str) -> None:
     if value is not None and not low <= value <= high:
-        raise UsageError(f"{flag} is {value:g} {unit}, and it must be above zero, from {low:g} to {high:g} {unit}.")
+        raise UsageError(f"{flag} is {value} {unit}, and it must be above zero, from {low:g} to {high:g} {unit}.")
 
 
 def _require_possible(

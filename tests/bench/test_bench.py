@@ -1,0 +1,44 @@
+"""`eelstm bench`: each benchmark prints its figures. How good they are is for the machine that they are taken on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.model_files import write_model
+from tests.programs import run
+
+
+@pytest.fixture(scope="module")
+def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_model(tmp_path_factory.mktemp("model") / "mean.onnx")
+
+
+def test_latency(model_file: Path) -> None:
+    done = run("bench", "latency", "--rate", "100", "--seconds", "1", "--model", model_file, "--json")
+    assert (done.code, done.left_behind) == (0, [])
+    figures = done.figures()
+    assert set(figures) >= {"p50_ms", "p99_ms", "infer_p50_ms", "spectra", "missed"}
+    assert (figures["spectra"], figures["forecasts"], figures["missed"]) == (100, 93, 0)
+    assert 0 < figures["p50_ms"] <= figures["p99_ms"] <= figures["max_ms"]
+    assert figures["infer_p50_ms"] > 0
+
+
+def test_throughput(model_file: Path) -> None:
+    done = run("bench", "throughput", "--spectra", "300", "--model", model_file, "--json")
+    assert (done.code, done.left_behind) == (0, [])
+    figures = done.figures()
+    assert set(figures) >= {"spectra_per_s", "raw_windows_per_s", "missed"}
+    assert (figures["spectra"], figures["forecasts"], figures["missed"]) == (300, 293, 0)
+    assert figures["spectra_per_s"] > 0
+    assert figures["raw_windows_per_s"] > 0
+
+
+def test_startup(model_file: Path) -> None:
+    done = run("bench", "startup", "--runs", "1", "--model", model_file)
+    assert (done.code, done.left_behind) == (0, [])
+    figures = dict(line.split() for line in done.out.splitlines())  # without --json it is a table
+    assert figures["runs"] == "1"
+    assert 0 < float(figures["help_p50_s"]) <= float(figures["help_max_s"])
+    assert 0 < float(figures["serve_ready_p50_s"]) <= float(figures["serve_ready_max_s"])
