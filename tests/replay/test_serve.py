@@ -26,8 +26,17 @@ from eelstm_stream.io.model_file import Model, open_model
 from eelstm_stream.io.stopping import Stop
 from eelstm_stream.models import SHIPPED_MODEL
 from eelstm_stream.rig import Rig
-from eelstm_stream.wire.codec import Decoded, decode, decode_snapshot_request, encode_snapshot
-from eelstm_stream.wire.messages import Counters, EnergyAxis, Forecast, SessionStart, Spectrum
+from eelstm_stream.wire.codec import Decoded, decode, decode_snapshot_request, encode, encode_snapshot
+from eelstm_stream.wire.messages import (
+    MAX_SEQ,
+    MAX_TEXT,
+    Counters,
+    EnergyAxis,
+    Forecast,
+    SessionEnd,
+    SessionStart,
+    Spectrum,
+)
 from tests.model_files import WINDOW, write_model
 from tests.paper_layout import write_dm
 from tests.programs import (
@@ -649,3 +658,20 @@ def test_what_comes_after_the_end_of_its_session_is_late(served: Served) -> None
 def test_statuses_come_while_nothing_happens(served: Served) -> None:
     first, second = (served.ears.status(lambda _: True).seq for _ in range(2))
     assert second == first + 1
+
+
+# Messages at the ends of what the wire allows
+
+
+def test_texts_and_numbers_at_their_limits_do_not_end_it(served: Served, model: Model) -> None:
+    """What it says of them quotes them, and a status has limits of its own."""
+    longest = "x" * MAX_TEXT
+    served.instrument.open(EnergyAxis(offset_eV=440.0, dispersion_eV=0.1, size=2048), source_name=longest)
+    served.ears.status(lambda s: s.state == "refused" and s.text.startswith("xxx"))
+    start = served.instrument.open(source_name=longest, specimen=longest)
+    served.instrument.lose(0, MAX_SEQ)
+    served.ears.status(lambda s: s.session == start.session and s.counters.lost == MAX_SEQ)
+    end = SessionEnd(session=start.session, seq=9, sent_mono_ns=0, reason="failed", text=longest, spectra=0)
+    served.instrument.out.send_multipart(encode("microscope", end))
+    served.ears.status(lambda s: s.session == start.session and s.state == "waiting" and "failed" in s.text)
+    check_a_session(served, model)
