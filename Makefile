@@ -59,9 +59,11 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(RUN_STAMP): $(DECLARED) | $(BIN)/python
+	@echo "installing what the programs need into $(VENV): a minute or so the first time"
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[io]'
 	touch $@
 
 $(ALL_STAMP): $(DECLARED) | $(BIN)/python
+	@echo "installing what training and tests need into $(VENV), TensorFlow among it: a few minutes the first time"
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[io,train,dev]'
 	touch $@ $(RUN_STAMP)
