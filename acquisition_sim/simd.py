@@ -67,10 +67,13 @@ class SimSettings(Settings):
     instrument: InstrumentName = Field(DEFAULT_INSTRUMENT, description="name in every topic")
     publish: Endpoint = Field(INSTRUMENT_PUBLISH, description="where to publish")
     snapshot: Endpoint = Field(INSTRUMENT_SNAPSHOT, description="where to answer late joiners")
-    speed: Annotated[PositiveFloat | None, BeforeValidator(_speed)] = Field(1.0, description="times real time, or max")
+    # Bounds that keep deadlines within the clock's nanoseconds.
+    speed: Annotated[Annotated[PositiveFloat, Field(ge=1e-6, le=1e6)] | None, BeforeValidator(_speed)] = Field(
+        1.0, description="times real time, or max"
+    )
     wait_readers: int = Field(0, ge=0, le=100, description="start once this many readers have subscribed to spectra")
     spectra: PositiveInt | None = Field(None, description="end after this many spectra")
-    seconds: PositiveFloat | None = Field(None, description="end after this time, s")
+    seconds: Annotated[PositiveFloat, Field(le=1e8)] | None = Field(None, description="end after this time, s")
 
 
 class LiveInstrument:

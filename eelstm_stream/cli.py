@@ -137,6 +137,9 @@ def _program() -> typer.Typer:
 
 def main() -> None:
     """Run the program; an expected failure is one line on stderr and an exit code, never a traceback."""
+    for stream in ("stdout", "stderr"):
+        if getattr(sys, stream) is None:  # started with it closed
+            setattr(sys, stream, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - lasts as long as the program
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
     sys.exit(run([a for a in arguments if a != "--debug"], debug=debug))
@@ -166,6 +169,8 @@ def run(arguments: list[str], *, debug: bool = False) -> int:
             return _fail(sentence, 2) if sentence else 2  # without one, its help has been printed
         if debug:
             raise
+        if isinstance(error, OSError):  # the machine's: a full disk, a closed terminal
+            return _fail(str(error), 1)
         return _fail(f"{type(error).__name__}: {error} (this is a mistake of the program; --debug shows where)", 1)
     return result if isinstance(result, int) and result != INTERRUPTED else 0
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import pickle
 import socket
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from eelstm_stream.io.sockets import local_endpoint, peer_endpoint
 from eelstm_stream.wire.messages import EnergyAxis
 from tests.model_files import metadata, write_model
 from tests.paper_layout import strontium_titanate, write_dm
-from tests.programs import ANY_PORT, Finished, Served, command, marked_environment, run, run_all
+from tests.programs import ANY_PORT, WITHIN_S, Finished, Served, command, marked_environment, run, run_all, running
 
 FAR = "tcp://192.168.1.7:17810"
 
@@ -49,17 +48,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "empty.dm4").write_bytes(b"")
     (folder / "text.dm4").write_text("channel,counts\n" * 100)
     (folder / "spectra.xyz").write_bytes(content)
-    (folder / "spectra").write_bytes(content)
     (folder / "folder.dm4").mkdir()
     (folder / "two\nlines.dm4").write_text("no recording")
     write_dm(folder / "image.dm4", counts=counts, energy_unit="nm")
     write_dm(folder / "one.dm4", counts=counts[:1])
-    write_dm(folder / "zeros.dm4", counts=np.zeros_like(counts))
     write_dm(folder / "no dwell.dm4", counts=counts, dwell_s=None)
     counts[7, 99] = np.nan
     write_dm(folder / "nan.dm4", counts=counts)
     np.save(folder / "objects.npy", np.array([Touch(folder / "pwned")], dtype=object), allow_pickle=True)
-    (folder / "pickled.hspy").write_bytes(pickle.dumps(Touch(folder / "pwned")))
 
     write_model(folder / "good.onnx")
     good = (folder / "good.onnx").read_bytes()
@@ -69,16 +65,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_model(folder / "unpinned.onnx", pin=False)
     write_model(folder / "tampered.onnx", factor=2.0)
     (folder / "tampered.onnx.sha256").write_text(hashlib.sha256(good).hexdigest())
-    write_model(folder / "bad pin.onnx")
-    (folder / "bad pin.onnx.sha256").write_text("no hash\n")
     write_model(folder / "no metadata.onnx", properties={})
-    write_model(folder / "strange metadata.onnx", properties={"eelstm.name": "{"})
     write_model(folder / "other graph.onnx", channels=100)
     elsewhere = EnergyAxis(offset_eV=1200.0, dispersion_eV=0.1, size=1900)
     write_model(folder / "elsewhere.onnx", meta=metadata(elsewhere, alignment_range_eV=(1210.0, 1240.0)))
 
     (folder / "not toml.toml").write_text("[serve\n")
-    (folder / "unknown key.toml").write_text('[serve]\npublisher = "tcp://127.0.0.1:1"\n[sim]\npace = 2\n')
+    (folder / "unknown key.toml").write_text('[serve]\npublisher = "tcp://127.0.0.1:1"\n')
     (folder / "unknown table.toml").write_text("[server]\n")
     (folder / "wrong type.toml").write_text("[serve]\nspectra = 17812\n")
     (folder / "far.toml").write_text(f'[serve]\nsnapshot = "{FAR}"\n')
@@ -105,15 +98,12 @@ TABLE: dict[str, tuple[tuple[str, ...], int, tuple[str, ...]]] = {
     "empty": ((*REPLAY, "{folder}/empty.dm4"), 3, ("empty.dm4", "0 bytes")),
     "text": ((*REPLAY, "{folder}/text.dm4"), 3, ("text.dm4", "can't be read as DigitalMicrograph")),
     "unknown extension": ((*REPLAY, "{folder}/spectra.xyz"), 3, ("spectra.xyz", ".xyz", "dm4", "hspy")),
-    "no extension": ((*REPLAY, "{folder}/spectra"), 3, ("spectra", "no extension")),
     "a folder": ((*REPLAY, "{folder}/folder.dm4"), 3, ("folder.dm4", "folder")),
     "not EELS": ((*REPLAY, "{folder}/image.dm4"), 3, ("image.dm4", "no signal with an energy axis in eV")),
     "not a number": ((*REPLAY, "{folder}/nan.dm4"), 3, ("nan.dm4", "1 values", "frame 7", "must be finite")),
-    "zeros": ((*REPLAY, "{folder}/zeros.dm4"), 3, ("zeros.dm4", "12 spectra of zeros")),
     "no dwell": ((*REPLAY, "{folder}/no dwell.dm4"), 2, ("no dwell.dm4", "--dwell")),
     "two lines": ((*REPLAY, "{folder}/two\nlines.dm4"), 3, ("two lines.dm4",)),
     "pickled objects": ((*REPLAY, "{folder}/objects.npy"), 3, ("objects.npy",)),
-    "a pickle": ((*REPLAY, "{folder}/pickled.hspy"), 3, ("pickled.hspy",)),
     "one frame": (("demo", *GOOD_MODEL, "--recording", "{folder}/one.dm4"), 3, ("one.dm4", "1 spectrum", "needs 8")),
     # models
     "no model": (("serve", "--model", "{folder}/nothing.onnx"), 3, ("nothing.onnx", "No such file", "--model")),
@@ -122,9 +112,7 @@ TABLE: dict[str, tuple[tuple[str, ...], int, tuple[str, ...]]] = {
     "unpinned model": (("serve", "--model", "{folder}/unpinned.onnx"), 3, ("unpinned.onnx", "--sha256 {good}")),
     "tampered model": (("serve", "--model", "{folder}/tampered.onnx"), 3, ("tampered.onnx", "{good:.12}", "pinned")),
     "another hash": (("serve", *GOOD_MODEL, "--sha256", "0" * 64), 3, ("good.onnx", "{good:.12}", "000000000000")),
-    "bad pin": (("serve", "--model", "{folder}/bad pin.onnx"), 3, ("bad pin.onnx.sha256", "SHA-256", "sha256sum")),
     "no metadata": (("serve", "--model", "{folder}/no metadata.onnx"), 3, ("no metadata.onnx", "eelstm train")),
-    "strange metadata": (("serve", "--model", "{folder}/strange metadata.onnx"), 3, ("metadata", "not JSON")),
     "other graph": (("serve", "--model", "{folder}/other graph.onnx"), 3, ("other graph.onnx", "100", "1900")),
     "other axis": (
         ("demo", "--model", "{folder}/elsewhere.onnx", "--recording", "{folder}/good.dm4"),
@@ -146,18 +134,11 @@ TABLE: dict[str, tuple[tuple[str, ...], int, tuple[str, ...]]] = {
     "replay answers": ((*REPLAY, "{folder}/good.dm4", "--snapshot", "udp://127.0.0.1:1"), 2, ("'udp://127.0.0.1:1'",)),
     "listen connects": (("listen", "--connect", FAR), 2, ("connect", FAR, "SSH")),
     "connect to anywhere": (("listen", "--connect", "tcp://127.0.0.1:*"), 2, ("'tcp://127.0.0.1:*'",)),
-    "serve from anywhere": (("serve", *GOOD_MODEL, "--spectra", "tcp://127.0.0.1:*"), 2, ("'tcp://127.0.0.1:*'",)),
-    "no such port": (("serve", "--publish", "tcp://127.0.0.1:99999"), 2, ("99999", "65535")),
-    "no address": (("serve", "--publish", "17812"), 2, ("'17812'", "tcp://127.0.0.1:")),
     # options
     "unknown command": (("forecast",), 2, ("'forecast'",)),
     "unknown option of serve": (("serve", "--port", "17812"), 2, ("--port",)),
-    "unknown option of demo": (("demo", "--fast"), 2, ("--fast",)),
     "nothing to replay": (REPLAY, 2, ("file",)),
-    "an argument too many": ((*REPLAY, "{folder}/good.dm4", "{folder}/one.dm4"), 2, ("one.dm4",)),
     "unknown kind": (("listen", "gossip"), 2, ("'gossip'", "forecast, summary")),
-    "count of nothing": (("listen", "--count", "0"), 2, ("count", "'0'")),
-    "timeout of nothing": (("listen", "--timeout", "-1"), 2, ("timeout", "'-1.0'")),
     "speed 0": ((*SIM, "--speed", "0"), 2, ("speed", "'0'")),
     "speed -1": ((*SIM, "--speed", "-1"), 2, ("speed", "'-1'")),
     "speed nan": ((*SIM, "--speed", "nan"), 2, ("speed", "'nan'")),
@@ -165,19 +146,14 @@ TABLE: dict[str, tuple[tuple[str, ...], int, tuple[str, ...]]] = {
     "demo speed abc": (("demo", *GOOD_MODEL, "--speed", "abc", "--json"), 2, ("speed", "'abc'")),
     "demo of no time": (("demo", "--seconds", "0"), 2, ("--seconds",)),
     "demo of nan": (("demo", *GOOD_MODEL, "--seconds", "nan"), 2, ("--seconds",)),
-    "no spectra": ((*SIM, "--spectra", "0"), 2, ("spectra", "'0'")),
     "dwell of nan": ((*REPLAY, "{folder}/good.dm4", "--dwell", "nan"), 2, ("--dwell is nan s",)),
-    "negative current": ((*REPLAY, "{folder}/good.dm4", "--current", "-1"), 2, ("--current is -1.0 pA",)),
-    "too many readers": ((*SIM, "--wait-readers", "1000"), 2, ("wait_readers", "'1000'")),
     "an instrument's name": ((*SIM, "--instrument", "My Scope"), 2, ("instrument", "'My Scope'")),
     "a hash that is none": (("serve", "--sha256", "abc"), 2, ("sha256", "'abc'")),
     "a picture of no kind": (("demo", "--figure", "{folder}/a.exe"), 2, ("a.exe", ".png")),
-    "a picture nowhere": (("demo", "--figure", "{folder}/no/a.png"), 2, ("no/a.png", "folder")),
     # configuration
     "no TOML file": (("serve", "--config", "{folder}/nothing.toml"), 2, ("nothing.toml", "No such file")),
     "not TOML": (("serve", "--config", "{folder}/not toml.toml"), 2, ("not toml.toml", "line 1")),
     "unknown key": (("serve", "--config", "{folder}/unknown key.toml"), 2, ("publisher", "known are instrument")),
-    "unknown key of sim": ((*SIM, "--config", "{folder}/unknown key.toml"), 2, ("pace", "speed")),
     "unknown table": (("serve", "--config", "{folder}/unknown table.toml"), 2, ("'server'", "serve, sim")),
     "wrong type": (("serve", "--config", "{folder}/wrong type.toml"), 2, ("spectra", "string", "'17812'")),
     "far in TOML": (("serve", "--config", "{folder}/far.toml"), 2, ("snapshot", FAR)),
@@ -329,3 +305,11 @@ def test_help_loads_nothing_heavy(arguments: tuple[str, ...]) -> None:
 def test_a_forecaster_loads_what_it_serves_with_and_no_more(folder: Path, taken: str) -> None:
     imported = imported_by("serve", "--model", folder / "good.onnx", "--publish", taken)
     assert imported & HEAVY == {"numpy", "zmq", "onnxruntime"}
+
+
+def test_where_its_output_cannot_be_written_it_says_so_and_ends(folder: Path) -> None:
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        serve = ("serve", "--json", "--model", folder / "good.onnx", "--publish", ANY_PORT)
+        with running(*serve, stdout=full) as (forecaster, _):
+            _, err = forecaster.communicate(timeout=WITHIN_S)
+    assert (forecaster.returncode, err) == (1, "eelstm: [Errno 28] No space left on device\n")

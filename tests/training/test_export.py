@@ -112,7 +112,7 @@ def test_hash_and_card_lie_beside_the_model_and_nothing_else(trained):
         "PCA + linear trend",
         "against the noise-free truth",
         "run-3.hspy",
-        "eelstm ",
+        "`eelstm",
         "has never seen",
     ):
         assert said in card
