@@ -156,8 +156,7 @@ def run(arguments: list[str], *, debug: bool = False) -> int:
         return _fail(str(error), error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         return 0
-    except BrokenPipeError:  # whoever read the output has had enough, as in `eelstm listen | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except SystemExit:  # what typer makes of a reader that has had enough, as in `eelstm listen | head`
         return 0
     except typer.Exit as error:
         return error.exit_code

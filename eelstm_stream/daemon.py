@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import zmq
+from numpy.typing import NDArray
 from pydantic import Field
 
 from eelstm_stream.core import pipeline
@@ -292,16 +293,16 @@ class Forecaster:
             if not isinstance(work, list):
                 self._report(work)
                 continue
-            full = [d.accepted for d in work if d.accepted.window is not None]
-            self._in_flight = work
-            windows = [a.window for a in full if a.window is not None]
+            windows, histories = _windows(work)
             if not windows:
-                self._publish_batch(None)
-            elif len(windows) == 1 and not self._queue:
+                self._publish_batch(work, None)
+                continue
+            self._in_flight = work
+            if len(windows) == 1 and not self._queue:
                 # Nothing else waits, so nothing is gained by going on meanwhile.
-                self._finish_batch(partial(self._inference.run_here, windows[0], full[0].history))
+                self._finish_batch(partial(self._inference.run_here, windows[0], histories[0]))
             else:
-                self._inference.start(windows, [a.history for a in full])
+                self._inference.start(windows, histories)
 
     def _finish_batch(self, result: Callable[[], Inferred]) -> None:
         """Publish the batch in flight, given how to get its result."""
@@ -311,11 +312,17 @@ class Forecaster:
             say("serve", f"forecast discarded: {error}")
             self._set_status("invalid", str(error))
             inferred = None
-        self._publish_batch(inferred)
-
-    def _publish_batch(self, inferred: Inferred | None) -> None:
-        """Publish what the batch in flight was for, in the order of arrival."""
         batch, self._in_flight = self._in_flight, []
+        following = self._queue[0] if self._queue else None
+        if isinstance(following, list) and any(_windows(following)):
+            # The next one is inferred while this one is published.
+            self._in_flight = following
+            self._queue.popleft()
+            self._inference.start(*_windows(following))
+        self._publish_batch(batch, inferred)
+
+    def _publish_batch(self, batch: list[_Due], inferred: Inferred | None) -> None:
+        """Publish what a batch was for, in the order of arrival."""
         row = 0
         for due in batch:
             accepted = due.accepted
@@ -409,6 +416,12 @@ class Forecaster:
         except zmq.Again:
             return  # no instrument there yet; its session start will come by itself
         self._asked_ns = now_ns
+
+
+def _windows(batch: list[_Due]) -> tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]]:
+    """Full windows `(window, channel)` of a batch, and the histories `(channel,)` that go with them."""
+    full = [(d.accepted.window, d.accepted.history) for d in batch if d.accepted.window is not None]
+    return [window for window, _ in full if window is not None], [history for _, history in full]
 
 
 def _phase_now(phase: PhaseFunctional, accepted: Accepted) -> Interval | None:
