@@ -51,7 +51,7 @@ def check_refused(done: Finished, code: int, *said: str) -> None:
 
 
 def test_it_ends_with_its_figures_and_leaves_no_process_behind(paper_recordings: list[Path], model_file: Path) -> None:
-    done = run("demo", "--json", "--model", model_file, "--recording", paper_recordings[0], "--speed", "50")
+    done = run("demo", "--json", "--model", model_file, "--recording", paper_recordings[0], "--speed", "200")
     assert (done.code, done.err, done.left_behind) == (0, "", [])
     figures = done.figures()
     assert set(figures) == FIGURES
@@ -64,7 +64,7 @@ def test_it_ends_with_its_figures_and_leaves_no_process_behind(paper_recordings:
 
 
 def test_with_nothing_given_it_shows_a_simulation_and_the_shipped_model() -> None:
-    done = run("demo", "--json", "--speed", "50")
+    done = run("demo", "--json", "--speed", "200")
     assert (done.code, done.err, done.left_behind) == (0, "", [])
     figures = done.figures()
     assert set(figures) == FIGURES
@@ -85,7 +85,7 @@ def test_for_so_many_seconds_it_begins_again_at_the_end(tmp_path: Path, model_fi
 def test_a_real_line_scan_is_forecast_with_its_faults_named(real_data: Path, model_file: Path, tmp_path: Path) -> None:
     file = real_data / "linescan_100x2048_high-loss.dm3"
     picture = tmp_path / "line scan.png"
-    arguments = ("--recording", file, "--speed", "50", "--figure", picture)
+    arguments = ("--recording", file, "--speed", "100", "--figure", picture)
     done = run("demo", "--model", model_file, *arguments)
     assert (done.code, done.left_behind) == (0, [])
     assert done.out.startswith(f"100 spectra, 93 forecasts, 0 missed, from {file.name} (a recording)\n")
@@ -102,7 +102,7 @@ def test_a_real_line_scan_is_forecast_with_its_faults_named(real_data: Path, mod
 
 
 def test_in_a_terminal_it_shows_phase_errors_and_skill(paper_recordings: list[Path], model_file: Path) -> None:
-    arguments = ("--model", model_file, "--recording", paper_recordings[0], "--speed", "40")
+    arguments = ("--model", model_file, "--recording", paper_recordings[0], "--speed", "200")
     code, screen = on_terminal("demo", *arguments)
     assert code == 0
     screen = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen)

@@ -176,7 +176,7 @@ TWO_US = timedelta(microseconds=2)  # times on the wire are whole microseconds
 
 
 def test_what_the_instruments_time_passed_over_is_said_to_be_a_gap(paper_recordings: list[Path]) -> None:
-    speed, pause_s, frames = 10, 1.5, 120
+    speed, pause_s, frames = 20, 1.5, 120
     with heard_replay(paper_recordings[0], "--speed", str(speed)) as (simulator, _, ears):
         heard = ears.until(lambda m: isinstance(m, Spectrum) and m.seq == 5)
         pause(simulator.process)
