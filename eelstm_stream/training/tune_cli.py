@@ -1,0 +1,8 @@
+"""`eelstm tune`."""
+
+from __future__ import annotations
+
+
+def tune() -> None:
+    """Not there yet."""
+    raise NotImplementedError
