@@ -9,14 +9,17 @@ from __future__ import annotations
 import tomllib
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from pydantic import BaseModel, Field, ValidationError, field_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
-from acquisition_sim.beam import BeamParameters
+from acquisition_sim import variation
+from acquisition_sim.beam import BeamParameters, Order, Refused, refusal
 from acquisition_sim.detector import DetectorParameters
 from acquisition_sim.high_tension import HighTensionParameters
+from acquisition_sim.programme import ProgrammeLimits
 from acquisition_sim.specimen import Kinetics, SpectrumShape
+from acquisition_sim.variation import Variation
 from eelstm_stream.errors import UsageError
 from eelstm_stream.wire.messages import EnergyAxis
 
@@ -24,6 +27,7 @@ LOWEST_ENERGY_eV = 150.0
 FINEST_DISPERSION_eV = 0.005
 MOST_CHANNELS = 16_384
 PRESETS: Path = Path(str(files(__package__) / "presets.toml"))
+DEFAULT_PRESET = "srtio3-300kV"
 
 
 class SpecimenParameters(BaseModel, frozen=True, extra="forbid"):
@@ -35,7 +39,7 @@ class SpecimenParameters(BaseModel, frozen=True, extra="forbid"):
 
 
 class Preset(BaseModel, frozen=True, extra="forbid"):
-    """A microscope with a specimen in it."""
+    """A microscope with a specimen in it, and how its runs differ from one another."""
 
     description: str = Field(min_length=1, max_length=2000)
     energy_axis: EnergyAxis
@@ -43,6 +47,8 @@ class Preset(BaseModel, frozen=True, extra="forbid"):
     beam: BeamParameters
     detector: DetectorParameters
     high_tension: HighTensionParameters
+    variation: Variation
+    programme: ProgrammeLimits
 
     @field_validator("energy_axis", mode="before")
     @classmethod
@@ -61,6 +67,15 @@ class Preset(BaseModel, frozen=True, extra="forbid"):
         if axis.dispersion_eV < FINEST_DISPERSION_eV or axis.size > MOST_CHANNELS:
             raise ValueError(f"must have {MOST_CHANNELS} channels or fewer, of {FINEST_DISPERSION_eV} eV or more")
         return axis
+
+    @model_validator(mode="after")
+    def _runs_are_possible(self) -> Self:
+        for dwell_s, current_pA in zip(self.programme.dwell_s, self.programme.current_pA, strict=True):
+            refused = refusal(Order(current_pA=current_pA, dwell_s=dwell_s), self.beam)
+            if isinstance(refused, Refused):
+                raise ValueError(f"programme: {refused.reason.rstrip('.')}")  # noqa: TRY004 - a value, for pydantic
+        variation.require_possible(self)
+        return self
 
 
 def preset_names(path: Path = PRESETS) -> list[str]:

@@ -9,6 +9,7 @@ HyperSpy itself is not imported: with exspy it takes seven seconds. rosettasciio
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 from collections.abc import Mapping
@@ -63,6 +64,17 @@ class Recording:
         ):
             if array is not None and array.shape != shape:
                 raise ValueError(f"{name} {array.shape} does not fit counts {self.counts.shape}")
+
+
+def recording_sha256(recording: Recording) -> str:
+    """SHA-256 of counts, axis, dwells and currents, little-endian: the same for one recording in any file format."""
+    axis = recording.energy_axis
+    digest = hashlib.sha256(np.array([axis.offset_eV, axis.dispersion_eV, axis.size], "<f8").tobytes())
+    digest.update(np.ascontiguousarray(recording.counts, "<f4").tobytes())
+    digest.update(np.ascontiguousarray(recording.dwell_s, "<f8").tobytes())
+    if recording.beam_current_pA is not None:
+        digest.update(np.ascontiguousarray(recording.beam_current_pA, "<f8").tobytes())
+    return digest.hexdigest()
 
 
 def load_recording(path: Path, *, dwell_s: float | None = None, beam_current_pA: float | None = None) -> Recording:

@@ -7,7 +7,6 @@ its test frames had been trained on.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,7 +20,7 @@ from eelstm_stream.core.noise import variance_over_mean
 from eelstm_stream.core.phase import PhaseFunctional, fit_phase
 from eelstm_stream.core.preparation import Preparation
 from eelstm_stream.errors import UnusableInputError
-from eelstm_stream.io.recordings import Recording
+from eelstm_stream.io.recordings import Recording, recording_sha256
 from eelstm_stream.training.recipe import Recipe
 from eelstm_stream.wire.messages import EnergyAxis
 
@@ -72,17 +71,6 @@ class Fitted:
     phase: PhaseFunctional
     variance_over_mean: float
     mean: NDArray[np.float32]  # (channel,) mean counts
-
-
-def recording_sha256(recording: Recording) -> str:
-    """SHA-256 of counts, axis, dwells and currents, little-endian: the same for one recording in any file format."""
-    axis = recording.energy_axis
-    digest = hashlib.sha256(np.array([axis.offset_eV, axis.dispersion_eV, axis.size], "<f8").tobytes())
-    digest.update(np.ascontiguousarray(recording.counts, "<f4").tobytes())
-    digest.update(np.ascontiguousarray(recording.dwell_s, "<f8").tobytes())
-    if recording.beam_current_pA is not None:
-        digest.update(np.ascontiguousarray(recording.beam_current_pA, "<f8").tobytes())
-    return digest.hexdigest()
 
 
 def common_conditions(runs: Sequence[Recording], recipe: Recipe) -> Conditions:

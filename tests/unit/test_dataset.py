@@ -9,13 +9,12 @@ import pytest
 
 from acquisition_sim.series import SeriesParameters, simulate_series
 from eelstm_stream.errors import UnusableInputError, UsageError
-from eelstm_stream.io.recordings import Recording
+from eelstm_stream.io.recordings import Recording, recording_sha256
 from eelstm_stream.training.dataset import (
     Segment,
     alignment_reference,
     common_conditions,
     prepare,
-    recording_sha256,
     split_by_run,
     target_frames,
     window_starts,
