@@ -6,6 +6,7 @@ that varies, and all the noise.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +30,11 @@ class SimulatedRun:
     recording: Recording
     preset: Preset  # this run's own, as drawn
     steps: tuple[Step, ...]  # of its dose programme
+
+    @property
+    def final_phase(self) -> float:
+        """True phase of the last frame."""
+        return math.nan if self.recording.phase is None else float(self.recording.phase[-1])
 
 
 def preset_for_runs(

@@ -63,8 +63,8 @@ def require_possible(preset: Preset) -> None:
         _with(preset, lambda end=end: end)  # type: ignore[misc]
 
 
-def drawn_values(preset: Preset) -> dict[str, float | list[float]]:
-    """What holds for one run of all that can vary, by name with units; lines' heights as [at phase 0, at phase 1]."""
+def drawn_values(preset: Preset) -> dict[str, float | tuple[float | None, ...] | None]:
+    """What holds for one run of all that can vary, by name with units; lines' heights as (at phase 0, at phase 1)."""
     spectrum, kinetics = preset.specimen.spectrum, preset.specimen.kinetics
     tension = preset.high_tension
     return {
@@ -81,7 +81,7 @@ def drawn_values(preset: Preset) -> dict[str, float | list[float]]:
         "walk_eV_per_root_s": tension.walk_eV_per_root_s,
         "jitter_eV": tension.jitter_eV,
         "variance_over_mean": preset.detector.variance_over_mean,
-        **{f"height of {name}": list(line.height) for name, line in spectrum.lines.items()},
+        **{f"height of {name}": line.height for name, line in spectrum.lines.items()},
     }
 
 
