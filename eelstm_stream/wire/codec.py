@@ -15,7 +15,18 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from eelstm_stream.errors import EelstmError
-from eelstm_stream.wire.messages import MESSAGES, Forecast, Message, Payload, SnapshotReply, SnapshotRequest, Spectrum
+from eelstm_stream.wire.messages import (
+    MAX_SEQ,
+    MESSAGES,
+    Acknowledgement,
+    Command,
+    Forecast,
+    Message,
+    Payload,
+    SnapshotReply,
+    SnapshotRequest,
+    Spectrum,
+)
 from eelstm_stream.wire.topics import split_topic, topic
 
 MAX_HEADER_BYTES = 64 * 1024  # the longest header, a forecast over 64 horizons, is about 20 kB
@@ -46,6 +57,13 @@ class _AnySchema(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
     schema_: str = Field("", alias="schema", max_length=200)
+
+
+class _AnyNumber(BaseModel):
+    """Just enough of a command to say which one it is."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+    seq: int = Field(ge=0, le=MAX_SEQ)
 
 
 _BY_KIND: dict[str, tuple[type[Message], ...]] = {
@@ -99,6 +117,34 @@ def decode(frames: Sequence[bytes]) -> Decoded:
     return Decoded(instrument, message, payload)
 
 
+def encode_command(command: Command) -> bytes:
+    """The one frame with which an instrument is commanded."""
+    return command.model_dump_json(by_alias=True, exclude_none=True).encode()
+
+
+def decode_command(frames: Sequence[bytes]) -> Command:
+    """A command. Raises WireError."""
+    return _parse((Command,), _single(frames, "a command"))
+
+
+def claimed_seq(frames: Sequence[bytes]) -> int | None:
+    """The number that a command gives itself, if that much of it can be read: so that its sender can be told of it."""
+    try:
+        return _AnyNumber.model_validate_json(_single(frames, "a command")).seq
+    except (WireError, ValidationError):
+        return None
+
+
+def encode_acknowledgement(acknowledgement: Acknowledgement) -> bytes:
+    """The one frame with which an instrument answers a command."""
+    return acknowledgement.model_dump_json(by_alias=True, exclude_none=True).encode()
+
+
+def decode_acknowledgement(frames: Sequence[bytes]) -> Acknowledgement:
+    """An instrument's answer to a command. Raises WireError."""
+    return _parse((Acknowledgement,), _single(frames, "an acknowledgement"))
+
+
 def encode_snapshot_request(spectra: int) -> bytes:
     """The one frame with which a late joiner asks for the session and the newest spectra."""
     return SnapshotRequest(spectra=spectra).model_dump_json(by_alias=True).encode()
@@ -106,12 +152,7 @@ def encode_snapshot_request(spectra: int) -> bytes:
 
 def decode_snapshot_request(frames: Sequence[bytes]) -> SnapshotRequest:
     """A late joiner's request. Raises WireError."""
-    if len(frames) != 1:
-        raise WireError(f"a snapshot request has 1 frame, and this one {len(frames)}")
-    frame = frames[0]
-    if len(frame) > MAX_HEADER_BYTES:
-        raise WireError(f"a request of {len(frame)} bytes is longer than the {MAX_HEADER_BYTES} allowed")
-    return _parse((SnapshotRequest,), frame)
+    return _parse((SnapshotRequest,), _single(frames, "a request"))
 
 
 def encode_snapshot(messages: Sequence[Sequence[bytes]], refused: str | None = None) -> list[bytes]:
@@ -132,6 +173,14 @@ def decode_snapshot(frames: Sequence[bytes]) -> list[Decoded]:
             f"a snapshot of {header.messages} messages has {1 + 3 * header.messages} frames, not {len(frames)}"
         )
     return [decode(frames[i : i + 3]) for i in range(1, len(frames), 3)]
+
+
+def _single(frames: Sequence[bytes], what: str) -> bytes:
+    if len(frames) != 1:
+        raise WireError(f"{what} has 1 frame, and this one {len(frames)}")
+    if len(frames[0]) > MAX_HEADER_BYTES:
+        raise WireError(f"{what} of {len(frames[0])} bytes is longer than the {MAX_HEADER_BYTES} allowed")
+    return frames[0]
 
 
 def _parse(candidates: tuple[type[D], ...], header: bytes) -> D:

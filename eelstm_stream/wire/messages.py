@@ -97,6 +97,21 @@ class EnergyAxis(Document):
         return f"{self.offset_eV:.1f} to {centre_eV:.1f} eV at {self.dispersion_eV:g} eV"
 
 
+class CommandLimits(Document):
+    """What an instrument that takes commands accepts, and how soon it follows. A command beyond a limit is refused whole."""
+
+    min_dwell_s: Seconds
+    max_dwell_s: Seconds
+    min_current_pA: Picoamperes | None = Field(
+        None, description="absent, as its maximum, where no current can be ordered"
+    )
+    max_current_pA: Picoamperes | None = None
+    max_lease_s: Seconds
+    delay_frames: Count = Field(0, description="frames that still begin with the old dwell and current")
+    delay_s: NonNegativeFinite = Field(0.0, description="time until a new dwell or current holds, if that is longer")
+    blank_delay_s: NonNegativeFinite = Field(0.0, description="time until the blanker has moved")
+
+
 class SessionStart(Message):
     """An acquisition begins: everything that a reader must know to use the spectra that follow. No payload."""
 
@@ -118,6 +133,7 @@ class SessionStart(Message):
     dose_is_relative: bool = Field(description="true where the current is unknown and counts as 1 in every dose")
     saturation_counts: PositiveFinite | None = Field(None, description="counts at which a channel saturates, if known")
     expected_spectra: Count | None = Field(None, description="number of spectra, where it is known beforehand")
+    commands: CommandLimits | None = Field(None, description="absent where the instrument takes no commands")
     started_at: Moment = Field(description="start of the session, UTC")
     clock_id: Name = Field(
         description="names the clock behind every sent_mono_ns of this sender (one boot of one host)"
@@ -164,6 +180,10 @@ class Spectrum(Message):
     beam_current_pA: Picoamperes | None = Field(None, description="probe current, pA; absent where unknown")
     dose_pC: PositiveFinite | None = Field(
         None, description="beam_current_pA × dwell_s; absent where the current is unknown"
+    )
+    dose_before_pC: NonNegativeFinite | None = Field(
+        None,
+        description="all that the specimen received in this session before this frame, frames without a spectrum too",
     )
     acquired_at: Moment = Field(description="start of exposure, UTC")
     acquired_until: Moment = Field(description="end of exposure, UTC")
@@ -364,13 +384,106 @@ class Decision(Message):
     readback: Readback | None = None
 
 
+class LeaseReport(Document):
+    """Leave to keep the beam on, as the instrument enforces it: when it runs out, the beam is blanked."""
+
+    left_s: NonNegativeFinite = Field(description="time left, s of the instrument's own time")
+    ends_mono_ns: Nanoseconds | None = Field(
+        None, description="its end by the instrument's clock; absent where the instrument's time doesn't follow a clock"
+    )
+    until_dose_pC: PositiveFinite | None = Field(None, description="session's dose at which it ends, if that is sooner")
+
+
+class BeamReport(Document):
+    """What an instrument that takes commands says of its beam."""
+
+    readback: Readback = Field(description="what holds now; the current is the one that a blanked beam would have too")
+    ordered: Readback = Field(description="what will hold once all that was ordered has come into force")
+    holds_from_seq: Seq = Field(description="first spectrum with all that was ordered, if nothing else is ordered")
+    next_seq: Seq = Field(description="number of the next frame to begin")
+    taken_seq: Seq | None = Field(None, description="highest command seq of this session so far; use higher ones")
+    dose_pC: NonNegativeFinite | None = Field(
+        None, description="what the specimen received in this session, the frame in progress counted whole"
+    )
+    lease: LeaseReport | None = Field(None, description="absent: there is none, and the beam is blanked")
+
+
+class InstrumentStatus(Message):
+    """State of an instrument, on every change and once a second while a session lasts. No payload."""
+
+    KIND: ClassVar[str] = "status"
+
+    schema_: Literal["eelstm.instrument_status/1"] = Field("eelstm.instrument_status/1", alias="schema")
+    sender: Name = Field("instrument", description="which program speaks")
+    state: Literal["exposing", "blanked"]
+    text: Text = Field(description="the state in one sentence, for a person; where the beam is blanked, why")
+    clock_id: Name = Field(description="names the clock of sent_mono_ns, by which commands expire")
+    obeys: bool = Field(description="whether it takes commands; then there is a beam report")
+    beam: BeamReport | None = None
+    accepted: Count = Field(0, description="commands accepted since the program started")
+    refused: Count = Field(0, description="commands refused, malformed ones among them")
+    notes: tuple[Text, ...] = Field((), max_length=16, description="what a reader should know of these spectra")
+
+
+class Strict(BaseModel):
+    """Base of what asks an instrument to do something: a field that it doesn't know may matter, so it's refused."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False, populate_by_name=True)
+
+
+class Command(Strict):
+    """What an instrument shall do, obeyed whole or refused whole. What is absent stays as it is. A command: strict.
+
+    No beam without a lease: it begins when the command is taken, replaces the one before, and ends by itself.
+    """
+
+    schema_: Literal["eelstm.command/1"] = Field("eelstm.command/1", alias="schema")
+    session: Name = Field(description="the session that it is meant for; in any other it is refused")
+    seq: Seq = Field(description="strictly increasing within a session; a number that was used never acts again")
+    sent_mono_ns: Nanoseconds = Field(description="sender's monotonic clock when it was handed to its socket, ns")
+    expires_mono_ns: Nanoseconds = Field(
+        description="refused after this, by the INSTRUMENT's clock: the newest sent_mono_ns heard from it, and a little"
+    )
+    dwell_s: Seconds | None = Field(None, description="exposure per spectrum, s")
+    beam_current_pA: Picoamperes | None = Field(None, description="probe current, pA")
+    blanked: bool | None = Field(None, description="true blanks the beam, at once; false lets it on, under a lease")
+    lease_s: Seconds | None = Field(None, description="how long the beam may be on without another command, s")
+    lease_until_dose_pC: PositiveFinite | None = Field(
+        None, description="and up to which dose of the session, pC, counted from its start"
+    )
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Self:
+        if self.dwell_s is None and self.beam_current_pA is None and self.blanked is None:
+            raise ValueError("orders nothing: give dwell_s, beam_current_pA or blanked")
+        if self.blanked is False and self.lease_s is None:
+            raise ValueError("blanked is false, and no beam is on without a lease: give lease_s")
+        if self.blanked is True and self.lease_s is not None:
+            raise ValueError("blanked is true, and needs no lease: leave lease_s out")
+        if self.lease_until_dose_pC is not None and self.lease_s is None:
+            raise ValueError("lease_until_dose_pC is part of a lease: give lease_s too")
+        return self
+
+
+class Acknowledgement(Document):
+    """An instrument's answer to a command, sent once, when it has decided. No answer means that nobody knows."""
+
+    schema_: Literal["eelstm.acknowledgement/1"] = Field("eelstm.acknowledgement/1", alias="schema")
+    session: Name | None = Field(None, description="the instrument's own session; absent where none is running")
+    seq: Seq | None = Field(None, description="the command's; absent where it could not be read")
+    sent_mono_ns: Nanoseconds = Field(description="instrument's monotonic clock, ns")
+    clock_id: Name = Field(description="names that clock")
+    outcome: Literal["accepted", "refused"]
+    limit: Name | None = Field(None, description="what it broke, such as max_current_pA, seq or expired; if refused")
+    reason: Text = Field("", description="why it was refused, in one sentence")
+    beam: BeamReport | None = Field(None, description="after this command; absent where no session is running")
+
+
 MAX_SNAPSHOT_SPECTRA = 256
 
 
-class SnapshotRequest(BaseModel):
+class SnapshotRequest(Strict):
     """A late joiner asks the instrument's request socket for its session and recent spectra. A command: strict."""
-
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", populate_by_name=True)
 
     schema_: Literal["eelstm.snapshot_request/1"] = Field("eelstm.snapshot_request/1", alias="schema")
     spectra: int = Field(ge=0, le=MAX_SNAPSHOT_SPECTRA, description="how many of the newest spectra to send, at most")
@@ -387,5 +500,5 @@ class SnapshotReply(Document):
 
 
 MESSAGES: tuple[type[Message], ...] = (
-    SessionStart, SessionEnd, Gap, Spectrum, Forecast, Summary, Status, Proposal, Decision,
+    SessionStart, SessionEnd, Gap, Spectrum, Forecast, Summary, Status, InstrumentStatus, Proposal, Decision,
 )  # fmt: skip

@@ -7,13 +7,26 @@ from collections.abc import Callable, Sequence
 
 import jsonschema
 
-from eelstm_stream.wire.codec import WireError, decode, decode_snapshot, decode_snapshot_request
+from eelstm_stream.wire.codec import (
+    WireError,
+    decode,
+    decode_acknowledgement,
+    decode_command,
+    decode_snapshot,
+    decode_snapshot_request,
+)
 from eelstm_stream.wire.schemas import schema_files
 
 _VALIDATORS = {
     schema["$id"]: jsonschema.Draft202012Validator(schema) for schema in map(json.loads, schema_files().values())
 }
-DECODERS: tuple[Callable[[Sequence[bytes]], object], ...] = (decode, decode_snapshot, decode_snapshot_request)
+DECODERS: tuple[Callable[[Sequence[bytes]], object], ...] = (
+    decode,
+    decode_snapshot,
+    decode_snapshot_request,
+    decode_command,
+    decode_acknowledgement,
+)
 LONGEST_SENTENCE = 600  # of a WireError: it goes into logs and, for a snapshot, back to the sender
 
 

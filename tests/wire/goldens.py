@@ -8,16 +8,28 @@ from pathlib import Path
 
 import numpy as np
 
-from eelstm_stream.wire.codec import encode, encode_snapshot, encode_snapshot_request
+from eelstm_stream.wire.codec import (
+    encode,
+    encode_acknowledgement,
+    encode_command,
+    encode_snapshot,
+    encode_snapshot_request,
+)
 from eelstm_stream.wire.messages import (
     MAX_SEQ,
+    Acknowledgement,
+    BeamReport,
     CameTrue,
+    Command,
+    CommandLimits,
     Counters,
     Decision,
     EnergyAxis,
     Forecast,
     Gap,
+    InstrumentStatus,
     Interval,
+    LeaseReport,
     LiveSkill,
     Message,
     Payload,
@@ -88,6 +100,17 @@ SPECTRUM = Spectrum(
     acquired_at=STARTED,
     acquired_until=STARTED + timedelta(seconds=0.4),
 )
+LIMITS = {"min_dwell_s": 0.005, "max_dwell_s": 10.0, "max_lease_s": 60.0}
+AS_ORDERED = {"readback": Readback(dwell_s=0.4, beam_current_pA=0.0, blanked=True), "next_seq": 0, "holds_from_seq": 0}
+BEAM = BeamReport(
+    readback=Readback(dwell_s=0.4, beam_current_pA=230.0, blanked=False),
+    ordered=Readback(dwell_s=0.1, beam_current_pA=115.0, blanked=False),
+    holds_from_seq=14,
+    next_seq=12,
+    taken_seq=7,
+    dose_pC=1104.0,
+    lease=LeaseReport(left_s=2.0, ends_mono_ns=123_458_789_012, until_dose_pC=1500.5),
+)
 SUMMARY_FIELDS = {
     "from_seq": 41,
     "spectrum_sent_mono_ns": 123_000_000_000,
@@ -140,6 +163,25 @@ GOLDENS = (
             clock_id="b",
         ),
     ),
+    Golden(
+        "obeying",
+        SESSION_START.model_copy(
+            update={
+                "commands": CommandLimits(
+                    **LIMITS,
+                    min_current_pA=1.0,
+                    max_current_pA=500.0,
+                    delay_frames=1,
+                    delay_s=0.1,
+                    blank_delay_s=0.005,
+                )
+            }
+        ),
+    ),
+    Golden(
+        "obeying-in-dwell",
+        SESSION_START.model_copy(update={"commands": CommandLimits(**LIMITS), "dose_is_relative": True}),
+    ),
     Golden("full", SessionEnd(**ENVELOPE, reason="failed", text="the camera's “cable”\n\tfell out \\", spectra=160)),
     Golden("least", SessionEnd(**ENVELOPE, reason="finished", spectra=0)),
     Golden("full", Gap(**ENVELOPE, first_seq=3, last_seq=MAX_SEQ, reason="")),
@@ -160,6 +202,7 @@ GOLDENS = (
         ),
         np.array([7.0], np.float32),
     ),
+    Golden("after-dose", SPECTRUM.model_copy(update={"dose_before_pC": 3680.5}), np.ones(4, np.float32)),
     Golden("full", Forecast(**ENVELOPE, **SUMMARY_FIELDS, **TOLD_IN_FULL, **FORECAST_AXIS), FORECAST_COUNTS),
     Golden("least", Forecast(**ENVELOPE, **SUMMARY_FIELDS, **FORECAST_AXIS), FORECAST_COUNTS),
     Golden("full", Summary(**ENVELOPE, **SUMMARY_FIELDS, **TOLD_IN_FULL)),
@@ -181,6 +224,22 @@ GOLDENS = (
         ),
     ),
     Golden("least", Status(**ENVELOPE, sender="simulator", state="waiting", text="")),
+    Golden(
+        "full",
+        InstrumentStatus(
+            **ENVELOPE,
+            sender="simulator",
+            state="exposing",
+            text="the beam is on",
+            clock_id="boot-1",
+            obeys=True,
+            beam=BEAM,
+            accepted=3,
+            refused=MAX_SEQ,
+            notes=("simulated SrTiO₃",),
+        ),
+    ),
+    Golden("least", InstrumentStatus(**ENVELOPE, state="blanked", text="", clock_id="b", obeys=False)),
     Golden(
         "full",
         Proposal(
@@ -219,14 +278,44 @@ GOLDENS = (
     ),
 )
 
+# Documents that travel alone, in one frame.
+ALONE: dict[str, Command | Acknowledgement] = {
+    "eelstm.command.1.full": Command(
+        **ENVELOPE,
+        expires_mono_ns=123_457_000_000,
+        dwell_s=0.1,
+        beam_current_pA=115.0,
+        blanked=False,
+        lease_s=2.0,
+        lease_until_dose_pC=1500.5,
+    ),
+    "eelstm.command.1.dwell": Command(**ENVELOPE, expires_mono_ns=2**63 - 1, dwell_s=0.1),
+    "eelstm.command.1.blank": Command(session="A", seq=0, sent_mono_ns=0, expires_mono_ns=0, blanked=True),
+    "eelstm.acknowledgement.1.accepted": Acknowledgement(**ENVELOPE, clock_id="boot-1", outcome="accepted", beam=BEAM),
+    "eelstm.acknowledgement.1.refused": Acknowledgement(
+        **ENVELOPE,
+        clock_id="boot-1",
+        outcome="refused",
+        limit="max_current_pA",
+        reason="the current ordered, 900 pA, is above the limit of 500 pA.",
+        beam=BeamReport(**AS_ORDERED, ordered=AS_ORDERED["readback"], lease=LeaseReport(left_s=0.0)),
+    ),
+    "eelstm.acknowledgement.1.least": Acknowledgement(sent_mono_ns=0, clock_id="b", outcome="refused"),
+}
+
 SNAPSHOT_REQUEST = "eelstm.snapshot_request.1.eight"
 SNAPSHOT_REPLY = "eelstm.snapshot_reply.1.two-messages"
 SNAPSHOT_REFUSED = "eelstm.snapshot_reply.1.refused"
 
 
+def named(name: str) -> Golden:
+    """A golden by the name of its file."""
+    return next(golden for golden in GOLDENS if golden.name == name)
+
+
 def in_snapshot() -> tuple[Golden, Golden]:
     """The messages in SNAPSHOT_REPLY: a session start and a spectrum."""
-    return GOLDENS[0], GOLDENS[5]
+    return named("eelstm.session_start.1.full"), named("eelstm.spectrum.1.f4")
 
 
 def written_today() -> dict[str, list[bytes]]:
@@ -235,7 +324,16 @@ def written_today() -> dict[str, list[bytes]]:
         SNAPSHOT_REQUEST: [encode_snapshot_request(8)],
         SNAPSHOT_REPLY: encode_snapshot([golden.encoded() for golden in in_snapshot()]),
         SNAPSHOT_REFUSED: encode_snapshot([], refused="not a request that this program knows"),
+        **{
+            name: [encode_command(alone) if isinstance(alone, Command) else encode_acknowledgement(alone)]
+            for name, alone in ALONE.items()
+        },
     }
+
+
+def header(name: str) -> bytes:
+    """The frame of a golden in its file that is a JSON header: the second, unless a document travels alone or leads."""
+    return next(frame for frame in read(name) if frame.startswith(b"{"))
 
 
 def to_text(frames: list[bytes]) -> str:

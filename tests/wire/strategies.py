@@ -12,13 +12,19 @@ from eelstm_stream.wire.messages import (
     MAX_COUNTS,
     MAX_HORIZONS,
     MAX_SEQ,
+    Acknowledgement,
+    BeamReport,
     CameTrue,
+    Command,
+    CommandLimits,
     Counters,
     Decision,
     EnergyAxis,
     Forecast,
     Gap,
+    InstrumentStatus,
     Interval,
+    LeaseReport,
     LiveSkill,
     Message,
     Proposal,
@@ -111,6 +117,13 @@ latencies = st.builds(
     batch=st.integers(1, MAX_SEQ),
 )
 
+command_limits = st.builds(
+    CommandLimits,
+    **dict.fromkeys(("min_dwell_s", "max_dwell_s", "max_lease_s"), seconds),
+    **dict.fromkeys(("min_current_pA", "max_current_pA"), maybe(picoamperes)),
+    **dict.fromkeys(("delay_s", "blank_delay_s"), non_negative),
+    delay_frames=counts_of_things,
+)
 session_starts = st.builds(
     SessionStart,
     **envelope,
@@ -129,6 +142,7 @@ session_starts = st.builds(
     dose_is_relative=st.booleans(),
     saturation_counts=maybe(positive),
     expected_spectra=maybe(counts_of_things),
+    commands=maybe(command_limits),
     started_at=moments,
     clock_id=names,
 )
@@ -153,6 +167,56 @@ statuses = st.builds(
     model_sha256=maybe(hashes),
     window=maybe(counts_of_things),
     counters=st.builds(Counters, **dict.fromkeys(Counters.model_fields, counts_of_things)),
+)
+readbacks = st.builds(Readback, dwell_s=seconds, beam_current_pA=non_negative, blanked=st.booleans())
+beam_reports = st.builds(
+    BeamReport,
+    readback=readbacks,
+    ordered=readbacks,
+    holds_from_seq=seqs,
+    next_seq=seqs,
+    taken_seq=maybe(seqs),
+    dose_pC=maybe(non_negative),
+    lease=maybe(
+        st.builds(LeaseReport, left_s=non_negative, ends_mono_ns=maybe(nanoseconds), until_dose_pC=maybe(positive))
+    ),
+)
+instrument_statuses = st.builds(
+    InstrumentStatus,
+    **envelope,
+    sender=names,
+    state=st.sampled_from(["exposing", "blanked"]),
+    text=texts,
+    clock_id=names,
+    obeys=st.booleans(),
+    beam=maybe(beam_reports),
+    accepted=counts_of_things,
+    refused=counts_of_things,
+    notes=tuples_of(texts),
+)
+commands = st.fixed_dictionaries(
+    {"blanked": st.sampled_from([None, False, True]), "dwell_s": maybe(seconds), "beam_current_pA": maybe(picoamperes)}
+    | {"lease_s": seconds, "lease_until_dose_pC": maybe(positive), "expires_mono_ns": nanoseconds}
+    | envelope
+).flatmap(
+    lambda f: st.just(
+        Command(
+            **f
+            | ({"lease_s": None, "lease_until_dose_pC": None} if f["blanked"] else {})
+            | ({"dwell_s": 0.5} if f["blanked"] is f["dwell_s"] is f["beam_current_pA"] is None else {})
+        )
+    )
+)
+acknowledgements = st.builds(
+    Acknowledgement,
+    session=maybe(names),
+    seq=maybe(seqs),
+    sent_mono_ns=nanoseconds,
+    clock_id=names,
+    outcome=st.sampled_from(["accepted", "refused"]),
+    limit=maybe(names),
+    reason=texts,
+    beam=maybe(beam_reports),
 )
 proposals = st.builds(
     Proposal,
@@ -180,7 +244,7 @@ decisions = st.builds(
     lease_s=non_negative,
     spent_dose_pC=non_negative,
     budget_dose_pC=positive,
-    readback=maybe(st.builds(Readback, dwell_s=seconds, beam_current_pA=non_negative, blanked=st.booleans())),
+    readback=maybe(readbacks),
 )
 
 
@@ -200,6 +264,7 @@ def spectra(draw: st.DrawFn) -> tuple[Spectrum, np.ndarray]:
             dwell_s=seconds,
             beam_current_pA=maybe(picoamperes),
             dose_pC=maybe(positive),
+            dose_before_pC=maybe(non_negative),
             acquired_at=moments,
             acquired_until=moments,
         )
@@ -273,6 +338,7 @@ OF_MESSAGE: dict[type[Message], st.SearchStrategy] = {
     Forecast: forecasts(),
     Summary: _alone(summaries()),
     Status: _alone(statuses),
+    InstrumentStatus: _alone(instrument_statuses),
     Proposal: _alone(proposals),
     Decision: _alone(decisions),
 }

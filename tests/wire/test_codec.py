@@ -12,10 +12,15 @@ from hypothesis import strategies as st
 from eelstm_stream.wire.codec import (
     MAX_HEADER_BYTES,
     WireError,
+    claimed_seq,
     decode,
+    decode_acknowledgement,
+    decode_command,
     decode_snapshot,
     decode_snapshot_request,
     encode,
+    encode_acknowledgement,
+    encode_command,
     encode_snapshot,
     encode_snapshot_request,
 )
@@ -142,7 +147,9 @@ def test_another_version_is_refused_with_both_named(golden, version):
 
 
 def test_another_version_is_named_even_where_its_fields_are_others_too():
-    frames = header_with(GOLDENS[5].encoded(), schema="eelstm.spectrum/2", dwell_s="0.4 s", shape=None)
+    frames = header_with(
+        goldens.named("eelstm.spectrum.1.f4").encoded(), schema="eelstm.spectrum/2", dwell_s="0.4 s", shape=None
+    )
     with pytest.raises(WireError, match=r"speaks 'eelstm\.spectrum/2', and this program eelstm\.spectrum/1"):
         decode(frames)
 
@@ -172,6 +179,83 @@ def test_fields_that_are_not_known_inside_a_field_are_passed_over(golden):
     for value in inner:
         value["novelty"] = 1
     assert decode([frames[0], json.dumps(header).encode(), frames[2]]).message == golden.message
+
+
+@examples(100)
+@given(strategies.commands, strategies.acknowledgements)
+def test_commands_and_their_answers_come_back_as_they_went_out(command, answer):
+    frame = encode_command(command)
+    validate_header(frame)
+    assert decode_command([frame]) == command
+    assert claimed_seq([frame]) == command.seq
+    frame = encode_acknowledgement(answer)
+    validate_header(frame)
+    assert decode_acknowledgement([frame]) == answer
+
+
+def changed_command(**changes: object) -> list[bytes]:
+    """A command that lets the beam on, with fields changed, or, where None, left out."""
+    fields = json.loads(goldens.read("eelstm.command.1.full")[0]) | changes
+    return [json.dumps({k: v for k, v in fields.items() if v is not None}).encode()]
+
+
+@pytest.mark.parametrize(
+    ("frames", "said"),
+    [
+        (changed_command(slew=1), "'slew': Extra inputs are not permitted"),
+        (changed_command(schema="eelstm.command/2"), "speaks 'eelstm.command/2', and this program eelstm.command/1"),
+        (changed_command(schema=None), "no named schema, and this program eelstm.command/1"),
+        (changed_command(session=None), "'session': Field required"),
+        (changed_command(seq=None), "'seq': Field required"),
+        (changed_command(seq=True), "'seq': Input should be a valid integer"),
+        (changed_command(seq=7.0), "'seq': Input should be a valid integer"),
+        (changed_command(seq=2**53), "'seq': Input should be less than"),
+        (changed_command(expires_mono_ns=None), "'expires_mono_ns': Field required"),
+        (changed_command(expires_mono_ns=2**63), "'expires_mono_ns': Input should be less than"),
+        (changed_command(dwell_s=float("nan")), "'dwell_s': Input should be"),
+        (changed_command(beam_current_pA=float("inf")), "'beam_current_pA': Input should be"),
+        (changed_command(beam_current_pA=-230.0), "'beam_current_pA': Input should be greater than"),
+        (changed_command(dwell_s=0), "'dwell_s': Input should be greater than"),
+        (changed_command(dwell_s="0.4"), "'dwell_s': Input should be a valid number"),
+        (changed_command(blanked=0), "'blanked': Input should be a valid boolean"),
+        (changed_command(lease_s=float("nan")), "'lease_s': Input should be"),
+        (changed_command(lease_until_dose_pC=-1), "'lease_until_dose_pC': Input should be greater than"),
+        (changed_command(lease_s=None, lease_until_dose_pC=None), "no beam is on without a lease"),
+        (changed_command(lease_s=None, blanked=None), "lease_until_dose_pC is part of a lease"),
+        (changed_command(blanked=True), "needs no lease"),
+        (changed_command(blanked=None, dwell_s=None, beam_current_pA=None), "orders nothing"),
+        ([*changed_command(), b""], "a command has 1 frame, and this one 2"),
+        ([], "a command has 1 frame, and this one 0"),
+        ([changed_command()[0] + b" " * MAX_HEADER_BYTES], "is longer than the"),
+    ],
+)
+def test_a_command_that_is_not_wholly_understood_is_refused(frames, said):
+    assert decode_command(changed_command())  # unchanged, it is one
+    with pytest.raises(WireError) as refusal:
+        decode_command(frames)
+    assert said in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("frames", "seq"),
+    [
+        (changed_command(dwell_s=float("nan")), 7),
+        (changed_command(schema=None, session=None), 7),
+        (changed_command(seq=-1), None),
+        (changed_command(seq="7"), None),
+        ([b"garbage"], None),
+        ([b""], None),
+        ([], None),
+    ],
+)
+def test_the_number_of_a_refused_command_is_read_where_it_can_be(frames, seq):
+    assert claimed_seq(frames) == seq
+
+
+def test_an_answer_of_a_newer_instrument_is_read():
+    frame = goldens.read("eelstm.acknowledgement.1.accepted")[0]
+    newer = json.dumps(json.loads(frame) | {"novelty": 1}).encode()
+    assert decode_acknowledgement([newer]) == goldens.ALONE["eelstm.acknowledgement.1.accepted"]
 
 
 def test_a_request_with_a_field_that_is_not_known_is_refused():

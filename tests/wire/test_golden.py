@@ -8,8 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eelstm_stream.wire.codec import WireError, decode, decode_snapshot, decode_snapshot_request
-from eelstm_stream.wire.messages import MESSAGES, SnapshotRequest
+from eelstm_stream.wire.codec import (
+    WireError,
+    decode,
+    decode_acknowledgement,
+    decode_command,
+    decode_snapshot,
+    decode_snapshot_request,
+)
+from eelstm_stream.wire.messages import MESSAGES, Command, SnapshotRequest
 from tests.wire import goldens
 from tests.wire.goldens import FOLDER, GOLDENS, Golden
 
@@ -46,6 +53,13 @@ def test_a_snapshot_is_read_as_the_messages_in_it():
 
 def test_a_snapshot_request_is_read():
     assert decode_snapshot_request(goldens.read(goldens.SNAPSHOT_REQUEST)) == SnapshotRequest(spectra=8)
+
+
+@pytest.mark.parametrize("name", goldens.ALONE)
+def test_commands_and_their_answers_are_read(name):
+    meant = goldens.ALONE[name]
+    decoder = decode_command if isinstance(meant, Command) else decode_acknowledgement
+    assert decoder(goldens.read(name)) == meant
 
 
 def test_every_message_has_a_golden_and_every_golden_its_meaning():
