@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
-from numpy.typing import NDArray
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from eelstm_stream.core.baselines import Baseline, baselines_without_fit
 from eelstm_stream.core.phase import PhaseFunctional
+from eelstm_stream.core.stored_baselines import StoredBaselines
+from eelstm_stream.core.vectors import Vector
 from eelstm_stream.errors import UnusableInputError
 from eelstm_stream.wire.messages import (
     MAX_HORIZONS,
@@ -30,29 +31,7 @@ WINDOW_INPUT = "window"  # float32 (batch, window, channel): aligned counts at t
 HISTORY_INPUT = "history"  # optional, float32 (batch, channel): mean of the session's aligned spectra so far
 FORECAST_OUTPUT = "forecast"  # float32 (batch, horizon, channel): counts at the reference dose
 PHASE_OUTPUT = "phase"  # float32 (batch, horizon): damage coordinate
-
-
-def _array_from(value: Any) -> Any:
-    if isinstance(value, str):
-        return np.frombuffer(base64.b64decode(value, validate=True), dtype="<f4")
-    return value
-
-
-def _finite_vector(value: Any) -> NDArray[np.float32]:
-    try:
-        array = np.asarray(_array_from(value), dtype=np.float32)
-    except TypeError as error:  # pydantic reports ValueError only
-        raise ValueError("not a vector of numbers") from error
-    if array.ndim != 1 or not np.isfinite(array).all():
-        raise ValueError("not a vector of finite numbers")
-    return array
-
-
-Vector = Annotated[
-    NDArray[np.float32],  # (channel,) float32; in JSON the base64 of its little-endian bytes
-    BeforeValidator(_finite_vector),
-    PlainSerializer(lambda a: base64.b64encode(np.ascontiguousarray(a, "<f4").tobytes()).decode(), return_type=str),
-]
+MAX_EPOCHS = 100_000
 
 
 class TrainingRun(BaseModel):
@@ -81,6 +60,16 @@ class HorizonError(BaseModel):
     baselines_clean: dict[str, NonNegativeFinite] = Field({}, description="the same of each baseline")
 
 
+class TrainingEpoch(BaseModel):
+    """Root mean square errors at the end of one epoch, counts at the reference dose, over all horizons."""
+
+    model_config = ConfigDict(frozen=True)
+
+    epoch: int = Field(ge=1)
+    training_rmse: NonNegativeFinite = Field(description="as the network was trained, so with dropout")
+    validation_rmse: NonNegativeFinite
+
+
 class ModelMetadata(BaseModel):
     """What a model file says of itself, in `metadata_props` under the prefix `eelstm.`, one JSON value a field."""
 
@@ -101,6 +90,12 @@ class ModelMetadata(BaseModel):
     simulated: bool = Field(description="whether the training data was simulated")
     trained_on: Text = Field(description="one sentence on the training data")
     training_runs: tuple[TrainingRun, ...] = Field(min_length=1)
+    validation_runs: tuple[TrainingRun, ...] = Field(
+        (), description="runs held out whole to stop the training by: no part of the fit, and no test either"
+    )
+    training_curve: tuple[TrainingEpoch, ...] = Field(
+        (), max_length=MAX_EPOCHS, description="empty where nobody kept it"
+    )
     preprocessing: str = Field(description="one sentence on what happens to counts before the graph")
     alignment_reference: Vector
     alignment_range_eV: tuple[Finite, Finite]
@@ -115,6 +110,9 @@ class ModelMetadata(BaseModel):
     counts_high: Finite = Field(description="largest count in the training data; the scaler's 1")
     validation: tuple[HorizonError, ...] = Field(min_length=1)
     versions: dict[str, str] = Field(description="library name to version at training")
+    fitted_baselines: StoredBaselines | None = Field(
+        None, description="what the training segments determine of the baselines; absent in older files"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> ModelMetadata:
@@ -127,12 +125,24 @@ class ModelMetadata(BaseModel):
             raise ValueError("horizons must rise")
         if self.counts_high <= self.counts_low:
             raise ValueError("counts_high must be above counts_low")
+        if self.fitted_baselines is not None:
+            try:
+                self.fitted_baselines.fitted(self.window, self.horizons, self.energy_axis.size)
+            except ValueError as error:
+                raise ValueError(f"fitted_baselines: {error}") from None
         return self
 
     @property
     def phase(self) -> PhaseFunctional:
         """The phase functional on the model's axis, in double precision."""
         return PhaseFunctional(self.phase_numerator.astype(np.float64), self.phase_denominator.astype(np.float64))
+
+    @property
+    def baselines(self) -> Mapping[str, Baseline]:
+        """Baselines by name: all of them, or in an older file those that need no fit."""
+        if self.fitted_baselines is None:
+            return baselines_without_fit(self.window)
+        return self.fitted_baselines.fitted(self.window, self.horizons, self.energy_axis.size).by_name()
 
 
 def to_properties(metadata: ModelMetadata) -> dict[str, str]:

@@ -11,8 +11,12 @@ LABELS = {
     "persistence": "persistence",
     "window_mean": "mean of the window",
     "linear_extrapolation": "linear extrapolation",
+    "holt": "Holt",
     "pca_linear_trend": "PCA + linear trend",
     "pca_ridge": "PCA + ridge",
+    "pca_linear_trend_carried": "PCA + linear trend + carried residual",
+    "pca_ridge_carried": "PCA + ridge + carried residual",
+    "dmd": "dynamic mode decomposition",
 }
 
 

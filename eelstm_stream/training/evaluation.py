@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eelstm_stream.core.baselines import Baseline
+from eelstm_stream.core.history import running_means
 from eelstm_stream.core.model_contract import HorizonError
 from eelstm_stream.core.noise import noise_floor
 from eelstm_stream.core.phase import PhaseFunctional
@@ -21,8 +22,8 @@ from eelstm_stream.training.recipe import Recipe
 
 MODEL = "model"
 
-# (case, window, channel) float32 counts → (case, horizon, channel) counts
-Forecaster = Callable[[NDArray[np.float32]], NDArray[np.floating]]
+# (case, window, channel) and (case, channel) float32 counts → (case, horizon, channel) counts and (case, horizon) phase
+Forecaster = Callable[[NDArray[np.float32], NDArray[np.float32]], tuple[NDArray[np.floating], NDArray[np.floating]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ def evaluate(
     runs: Sequence[PreparedRun],
     recipe: Recipe,
 ) -> Evaluation:
-    """Forecast every window of every run. A phase here is that of the functional, forecast against measured."""
+    """Forecast every window of every run. Phases are held against the functional's of the spectrum that came."""
     squares = [_squares_of(forecaster, baselines, phase, run, recipe) for run in runs]
     return Evaluation(
         by_run=tuple((run.name, _errors([of_run], recipe)) for run, of_run in zip(runs, squares, strict=True)),
@@ -68,17 +69,20 @@ def _squares_of(
 ) -> list[_Squares]:
     starts = window_starts(len(run.counts), recipe)
     windows = run.counts[starts[:, np.newaxis] + np.arange(recipe.window)]
-    from_model = forecaster(windows)
+    histories = running_means(run.counts)[starts + recipe.window - 1]
+    from_model, phase_from_model = forecaster(windows, histories)
     squares = []
     for row, (horizon, aim) in enumerate(zip(recipe.horizons, target_frames(starts, recipe).T, strict=True)):
-        forecasts = {MODEL: from_model[:, row]} | {name: b(windows, horizon) for name, b in baselines.items()}
+        forecasts = {name: b(windows, histories, horizon) for name, b in baselines.items()}
+        phases = {name: phase(f) for name, f in forecasts.items()} | {MODEL: phase_from_model[:, row]}
+        forecasts[MODEL] = from_model[:, row]
         truth = None if run.clean_counts is None else run.clean_counts[aim]
         squares.append(
             _Squares(
                 cases=len(starts),
                 noise=noise_floor(run.counts) ** 2,
                 counts={name: _mean_square(f - run.counts[aim]) for name, f in forecasts.items()},
-                phase={name: _mean_square(phase(f) - phase(run.counts[aim])) for name, f in forecasts.items()},
+                phase={name: _mean_square(p - phase(run.counts[aim])) for name, p in phases.items()},
                 clean={} if truth is None else {name: _mean_square(f - truth) for name, f in forecasts.items()},
             )
         )

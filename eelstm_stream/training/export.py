@@ -13,7 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eelstm_stream.core.model_contract import FORECAST_OUTPUT, PHASE_OUTPUT, WINDOW_INPUT, ModelMetadata, to_properties
+from eelstm_stream.core.model_contract import (
+    FORECAST_OUTPUT,
+    HISTORY_INPUT,
+    PHASE_OUTPUT,
+    WINDOW_INPUT,
+    ModelMetadata,
+    to_properties,
+)
 from eelstm_stream.errors import EelstmError, UsageError
 from eelstm_stream.training.dataset import Fitted
 from eelstm_stream.training.recipe import Recipe
@@ -98,13 +105,23 @@ class OnnxForecaster:
         self._session = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
         self._batch = batch
 
-    def __call__(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
-        """`(case, window, channel)` counts to `(case, horizon, channel)` counts."""
+    def __call__(
+        self, windows: NDArray[np.float32], histories: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Forecast every window.
+
+        windows: `(case, window, channel)`, histories: `(case, channel)`, counts. Returns counts `(case, horizon, channel)` and
+        phase `(case, horizon)`.
+        """
+        wanted = {i.name for i in self._session.get_inputs()}
+        feeds = {WINDOW_INPUT: windows, HISTORY_INPUT: histories}
+        outputs = [FORECAST_OUTPUT, PHASE_OUTPUT]
         parts = [
-            self._session.run([FORECAST_OUTPUT], {WINDOW_INPUT: windows[i : i + self._batch]})[0]
+            self._session.run(outputs, {name: a[i : i + self._batch] for name, a in feeds.items() if name in wanted})
             for i in range(0, len(windows), self._batch)
         ]
-        return np.concatenate(parts)
+        counts, phase = (np.concatenate(part) for part in zip(*parts, strict=True))
+        return counts, phase
 
 
 def card_path(path: Path) -> Path:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from types import TracebackType
 from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from eelstm_stream.core.model_contract import TrainingEpoch
+
 
 class TrainingProgress:
-    """A progress bar while it is entered. Also remembers the best epoch, for the card."""
+    """A progress bar while it is entered. Also remembers the best epoch and the course of the errors, for card and report."""
 
     def __init__(self, epochs: int) -> None:
         self.epochs_done = 0
         self.best_epoch = 0
         self.best_rmse = float("inf")
+        self.curve: list[TrainingEpoch] = []
         self._epochs = epochs
         self._console = Console(stderr=True)
         self._progress = Progress(
@@ -50,6 +54,10 @@ class TrainingProgress:
     def epoch(self, epoch: int, training_rmse: float, validation_rmse: float) -> None:
         """An epoch is done; errors in counts."""
         self.epochs_done = epoch
+        if math.isfinite(training_rmse) and math.isfinite(
+            validation_rmse
+        ):  # a training that ran away has no curve there
+            self.curve.append(TrainingEpoch(epoch=epoch, training_rmse=training_rmse, validation_rmse=validation_rmse))
         if validation_rmse < self.best_rmse:
             self.best_rmse, self.best_epoch = validation_rmse, epoch
         course = (

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
-from eelstm_stream.core.baselines import baselines_for, fit_linear_trend, fit_ridge
-from eelstm_stream.core.model_contract import ModelMetadata, TrainingRun
+from eelstm_stream.core.baselines import FittedBaselines, fit_baselines
+from eelstm_stream.core.model_contract import ModelMetadata, TrainingEpoch, TrainingRun
+from eelstm_stream.core.stored_baselines import stored
 from eelstm_stream.errors import UsageError
 from eelstm_stream.io.recordings import Recording, load_recording
 from eelstm_stream.training.card import write_card
@@ -159,11 +160,10 @@ def train_model(
         progress.stage("exporting and testing")
         proto = to_onnx(network, material.fitted, recipe)
         parts = [material.runs[s.run].counts[s.first : s.last] for s in material.training]
-        trend = fit_linear_trend(np.concatenate(parts))
-        baselines = baselines_for(trend, fit_ridge(trend, parts, recipe.window, recipe.horizons))
-        evaluation = evaluate(OnnxForecaster(proto), baselines, material.fitted.phase, material.test, recipe)
+        baselines = fit_baselines(parts, recipe.window, recipe.horizons)
+        evaluation = evaluate(OnnxForecaster(proto), baselines.by_name(), material.fitted.phase, material.test, recipe)
 
-    metadata = _metadata(name, material, evaluation, recipe)
+    metadata = _metadata(name, material, evaluation, recipe, baselines, progress.curve)
     card = write_card(
         metadata,
         evaluation,
@@ -184,9 +184,17 @@ def _recording(run: Path | Recording, dwell_s: float | None, beam_current_pA: fl
     return run if isinstance(run, Recording) else load_recording(run, dwell_s=dwell_s, beam_current_pA=beam_current_pA)
 
 
-def _metadata(name: str, material: Material, evaluation: Evaluation, recipe: Recipe) -> ModelMetadata:
+def _metadata(
+    name: str,
+    material: Material,
+    evaluation: Evaluation,
+    recipe: Recipe,
+    baselines: FittedBaselines,
+    curve: Sequence[TrainingEpoch],
+) -> ModelMetadata:
     fitted, conditions = material.fitted, material.conditions
-    trained_on = [material.runs[i] for i in sorted({s.run for s in material.training})]
+    fitted_to, held_out = ({s.run for s in segments} for segments in (material.training, material.validation))
+    trained_on = [material.runs[i] for i in sorted(fitted_to)]
     spectra = sum(s.last - s.first for s in material.training)
     low_eV, high_eV = recipe.alignment_range_eV
     return ModelMetadata(
@@ -202,7 +210,9 @@ def _metadata(name: str, material: Material, evaluation: Evaluation, recipe: Rec
             f"{spectra} {'simulated ' if material.simulated else ''}spectra of {conditions.dwell_s:g} s in {len(trained_on)} "
             f"run{'s' if len(trained_on) > 1 else ''}: {_span([run.name for run in trained_on])}"
         ),
-        training_runs=tuple(TrainingRun(name=run.name, sha256=run.sha256) for run in trained_on),
+        training_runs=_named(trained_on),
+        validation_runs=_named([run for i, run in enumerate(material.runs) if i in held_out - fitted_to]),
+        training_curve=tuple(curve),
         preprocessing=(
             f"counts scaled to the reference dose{' (of dwell alone: current unknown)' if conditions.dose_is_relative else ''}, "
             f"resampled to the model's axis, aligned to the reference in {low_eV:g} to {high_eV:g} eV within "
@@ -217,9 +227,14 @@ def _metadata(name: str, material: Material, evaluation: Evaluation, recipe: Rec
         counts_low=fitted.low,
         counts_high=fitted.high,
         validation=evaluation.pooled,
+        fitted_baselines=stored(baselines),
         versions={"python": platform.python_version()}
         | {package: importlib.metadata.version(package) for package in LIBRARIES},
     )
+
+
+def _named(runs: Sequence[PreparedRun]) -> tuple[TrainingRun, ...]:
+    return tuple(TrainingRun(name=run.name, sha256=run.sha256) for run in runs)
 
 
 def _network_sentence(recipe: Recipe) -> str:

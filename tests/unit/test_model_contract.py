@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import json
 
 import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from eelstm_stream.core.baselines import fit_baselines
 from eelstm_stream.core.model_contract import PREFIX, HorizonError, ModelMetadata, from_properties, to_properties
+from eelstm_stream.core.stored_baselines import stored
 from eelstm_stream.errors import UnusableInputError
+from eelstm_stream.wire.messages import EnergyAxis
 from tests.model_files import metadata
 
 
@@ -97,3 +101,75 @@ def test_horizons_must_rise():
     errors = tuple(HorizonError(horizon=h, rmse=1, noise_floor=1, baselines={}, phase_rmse=0) for h in (8, 1))
     with pytest.raises(ValidationError, match="must rise"):
         metadata(horizons=(8, 1), validation=errors)
+
+
+# --- fitted baselines -----------------------------------------------------------------------------------------------
+
+SMALL = EnergyAxis(offset_eV=435.0, dispersion_eV=1.0, size=190)
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    random = np.random.default_rng(3)
+    runs = [9_000 + random.normal(scale=200, size=(40, SMALL.size)) for _ in range(2)]
+    return fit_baselines(runs, 8, (1, 8))
+
+
+@pytest.fixture(scope="module")
+def with_baselines(fitted) -> ModelMetadata:
+    return metadata(SMALL, fitted_baselines=stored(fitted))
+
+
+def test_baselines_in_the_file_forecast_as_those_that_went_in(fitted, with_baselines):
+    back = from_properties(to_properties(with_baselines), "m.onnx").baselines
+    random = np.random.default_rng(4)
+    windows = 9_000 + random.normal(scale=200, size=(3, 8, SMALL.size))
+    histories = windows.mean(axis=1)
+    assert set(back) == set(fitted.by_name())
+    for name, baseline in fitted.by_name().items():
+        for horizon in (1, 5, 8):
+            before, after = baseline(windows, histories, horizon), back[name](windows, histories, horizon)
+            np.testing.assert_allclose(after, before, atol=0.05, err_msg=name)
+
+
+def test_an_older_file_has_the_baselines_that_need_no_fit(meta):
+    properties = to_properties(meta)
+    del properties["eelstm.fitted_baselines"]
+    assert set(from_properties(properties, "m.onnx").baselines) == {
+        "persistence",
+        "window_mean",
+        "linear_extrapolation",
+    }
+
+
+@pytest.mark.parametrize(
+    ("field", "change", "complaint"),
+    [
+        ("mean", lambda a: a[:-1], "mean has 189 channels, the axis 190"),
+        ("components", lambda a: a[:-1], "components has 1139 numbers"),
+        ("components", lambda a: 2 * a, "components are not orthonormal"),
+        ("components", lambda a: a[:0], "0 components"),
+        ("ridge_offset", lambda a: a[1:], "ridge_offset"),
+        ("ridge_maps", lambda a: a[: a.size // 2], "ridge_maps"),
+        ("ridge_centres", lambda a: a[6:], "ridge_centres"),
+        ("delay_modes", lambda a: a[1:], "delay_modes"),
+        ("delay_modes", lambda a: a[:0], "delay_modes are not orthonormal"),
+        ("delay_operator", lambda a: a[1:], "delay_operator"),
+        ("mean", lambda a: np.where(np.arange(a.size) == 3, np.nan, a), "finite"),
+    ],
+)
+def test_baselines_that_do_not_fit_the_model_are_refused_by_name(with_baselines, field, change, complaint):
+    properties = to_properties(with_baselines)
+    arrays = json.loads(properties["eelstm.fitted_baselines"])
+    changed = change(getattr(with_baselines.fitted_baselines, field))
+    arrays[field] = base64.b64encode(changed.astype("<f4").tobytes()).decode()
+    with pytest.raises(UnusableInputError, match=f"m.onnx.*{complaint}") as refusal:
+        from_properties(properties | {"eelstm.fitted_baselines": json.dumps(arrays)}, "m.onnx")
+    assert "\n" not in str(refusal.value)
+
+
+def test_holts_constants_are_shares(with_baselines):
+    properties = to_properties(with_baselines)
+    arrays = json.loads(properties["eelstm.fitted_baselines"]) | {"holt": [0.5, 1.5]}
+    with pytest.raises(UnusableInputError, match="holt"):
+        from_properties(properties | {"eelstm.fitted_baselines": json.dumps(arrays)}, "m.onnx")
