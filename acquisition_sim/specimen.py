@@ -25,6 +25,7 @@ from eelstm_stream.wire.messages import EnergyAxis
 
 BACKGROUND_AT_eV = 435.0  # where the background is given, and heights are compared with it
 CONTINUUM_EXPONENT = 2.0  # decay of an edge's tail with energy; by eye, within the 2 to 6 of Egerton, 3.6
+LINE_REACH = 5  # half widths at half maximum, at which a Gaussian has fallen to 2⁻²⁵: most of an axis is further away
 PLURAL_STEP_eV = 0.5  # grid on which edges meet the plasmon: half the narrowest line, a thirtieth of the plasmon
 PLASMON_RANGE_eV = 90.0
 
@@ -145,7 +146,7 @@ def intensity(thickness_mfp: float) -> float:
 def edges(energies: NDArray[np.float64], shape: SpectrumShape, phase: float) -> NDArray[np.float64]:
     """Single-scattering edges over the background at 435 eV, `(channel,)`, before `edge_strength`.
 
-    energies: `(channel,)`, eV, in any order. For each edge an arctan step (X-ray absorption's lifetime-broadened one,
+    energies: `(channel,)`, eV, ascending. For each edge an arctan step (X-ray absorption's lifetime-broadened one,
     Richtmyer, Barnes and Ramberg, Phys. Rev. 46, 843 (1934)) that decays with a power of the energy, and Gaussian lines
     for the transitions to bound states: t2g and eg of Ti 3d for each of L3 and L2 (Leapman, Grunes and Fejes, Phys. Rev. B
     26, 614 (1982)), and O 2p mixed with Ti 3d, Sr 4d and Ti 4sp (de Groot et al., Phys. Rev. B 40, 5715 (1989)).
@@ -158,10 +159,12 @@ def edges(energies: NDArray[np.float64], shape: SpectrumShape, phase: float) -> 
     for continuum in shape.continua.values():
         onset_eV = at(continuum.onset_eV)
         rise = 0.5 + np.arctan((energies - onset_eV) / (at(continuum.width_eV) / 2)) / np.pi
-        total += at(continuum.height) * rise * (energies / onset_eV) ** -CONTINUUM_EXPONENT
+        total += at(continuum.height) * rise * (onset_eV / energies) ** CONTINUUM_EXPONENT
     for line in shape.lines.values():
-        half_widths = (energies - at(line.at_eV)) * (2 / at(line.fwhm_eV))
-        total += at(line.height) * np.exp(-math.log(2) * half_widths**2)
+        at_eV, half_width_eV = at(line.at_eV), at(line.fwhm_eV) / 2
+        reach_eV = LINE_REACH * half_width_eV
+        near = slice(*np.searchsorted(energies, (at_eV - reach_eV, at_eV + reach_eV)))
+        total[near] += at(line.height) * np.exp(-math.log(2) * ((energies[near] - at_eV) / half_width_eV) ** 2)
     return total
 
 

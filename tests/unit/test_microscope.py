@@ -15,7 +15,7 @@ from acquisition_sim.presets import Preset, load_preset
 from eelstm_stream.core.energy_axis import energies_eV
 
 HASHED_WITH = "2.4.6"  # numpy's streams may change between its versions, and then this hash does
-HASH = "2fbf9124e9b0a8e9d2c80323ab132ee0ea17d59b4502ee37e82e267622c74eb0"
+HASH = "40b3ebba963cfab847f93163233e13874a1b86d8f277ea9d19ac34e3dcae5134"
 
 
 def without(preset: Preset, *, tension: bool = False, pattern: bool = False, spread: bool = False) -> Preset:
