@@ -44,6 +44,18 @@ def throughput(
 
 
 @bench.command()
+def preparation(
+    spectra: Annotated[int, typer.Option(min=10, help="How many spectra to prepare.")] = 2000,
+    model: ModelFile = None,
+    as_json: Json = False,
+) -> None:
+    """Time to prepare one spectrum of 2048 channels as the service does, and of each step of preprocessing alone."""
+    from eelstm_stream.bench.preparation import measure_preparation  # noqa: PLC0415
+
+    _print(measure_preparation(spectra, model), as_json)
+
+
+@bench.command()
 def startup(
     runs: Annotated[int, typer.Option(min=1, max=100, help="How often to start each program.")] = 5,
     model: ModelFile = None,
