@@ -14,7 +14,7 @@ from typing import Any, Self
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from acquisition_sim import variation
-from acquisition_sim.beam import BeamParameters, Order, Refused, refusal
+from acquisition_sim.beam import BeamParameters, Order, refusal
 from acquisition_sim.detector import DetectorParameters
 from acquisition_sim.high_tension import HighTensionParameters
 from acquisition_sim.programme import ProgrammeLimits
@@ -71,9 +71,8 @@ class Preset(BaseModel, frozen=True, extra="forbid"):
     @model_validator(mode="after")
     def _runs_are_possible(self) -> Self:
         for dwell_s, current_pA in zip(self.programme.dwell_s, self.programme.current_pA, strict=True):
-            refused = refusal(Order(current_pA=current_pA, dwell_s=dwell_s), self.beam)
-            if isinstance(refused, Refused):
-                raise ValueError(f"programme: {refused.reason.rstrip('.')}")  # noqa: TRY004 - a value, for pydantic
+            if refused := refusal(Order(current_pA=current_pA, dwell_s=dwell_s), self.beam):
+                raise ValueError(f"programme: {refused.reason.rstrip('.')}")
         variation.require_possible(self)
         return self
 
