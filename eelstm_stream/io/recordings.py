@@ -10,10 +10,7 @@ HyperSpy itself is not imported: with exspy it takes seven seconds. rosettasciio
 from __future__ import annotations
 
 import hashlib
-import io
-import os
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,10 +18,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eelstm_stream.errors import EelstmError, UnusableInputError, UsageError
+from eelstm_stream.errors import UnusableInputError, UsageError
 from eelstm_stream.io._acquisition import acquisition_of
-from eelstm_stream.io._reading import Signal, load_plugin, read_signals
+from eelstm_stream.io._reading import Signal, read_signals
 from eelstm_stream.io._signal_choice import choose_eels_signal
+from eelstm_stream.io.hspy import eels_signal, microscope_metadata, steps_axis, write_hspy
 from eelstm_stream.wire.messages import MAX_PA, MAX_S, MIN_PA, MIN_S, EnergyAxis
 
 NODE = "eelstm_stream"  # our node in HyperSpy's metadata
@@ -125,91 +123,35 @@ def save_recording(recording: Recording, path: Path, *, overwrite: bool = False)
     Raises UsageError when the name doesn't end in .hspy, exists without `overwrite`, or stands in no folder, or when
     rosettasciio isn't installed; EelstmError when the disk refuses.
     """
-    path = Path(path)
-    if path.suffix != ".hspy":
-        raise UsageError(f"{path.name}: recordings are written as .hspy, so give a name that ends in it.")
-    if not path.parent.is_dir():
-        raise UsageError(f"{path.parent} is no folder: make it first.")
-    if path.exists() and not overwrite:
-        raise UsageError(f"{path} exists: choose another name, or say that it may be overwritten.")
-    whole = _InMemory()
-    load_plugin("HSPY").file_writer(whole, _as_hyperspy_signal(recording), show_progressbar=False)
-    unfinished = path.with_name(f".{path.stem}.{os.getpid()}.unfinished")
-    try:
-        with unfinished.open("wb") as file:
-            file.write(whole.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())  # the name must not reach the disk before the counts do
-        unfinished.replace(path)
-    except OSError as error:
-        raise EelstmError(f"{path} couldn't be written: {error.strerror or error}.") from error
-    finally:
-        with suppress(OSError):
-            unfinished.unlink(missing_ok=True)
+    write_hspy(recording_as_signal(recording), Path(path), overwrite=overwrite)
 
 
-class _InMemory(io.BytesIO):
-    """A file for HDF5 that is none: on a disk that fills up, HDF5 ends in a segmentation fault, which nothing here catches.
-
-    h5py takes it as a file object; rosettasciio asks it for its path, only to see whether it is open somewhere.
-    """
-
-    def __fspath__(self) -> str:
-        return ""
-
-
-def _as_hyperspy_signal(recording: Recording) -> dict[str, Any]:
-    """The dictionary that rosettasciio's writers take, with metadata where HyperSpy and exspy look for them."""
-    axis = recording.energy_axis
-    detector: dict[str, Any] = {}
-    microscope: dict[str, Any] = {"Detector": {"EELS": detector}}
+def recording_as_signal(recording: Recording) -> dict[str, Any]:
+    """The dictionary that rosettasciio's writers take; see `hspy`."""
     # HyperSpy's places hold one number for all frames; where they differ, it is told nothing rather than a mean.
-    if np.ptp(recording.dwell_s) == 0:
-        detector["dwell_time"] = float(recording.dwell_s[0])
-    if recording.beam_current_pA is not None and np.ptp(recording.beam_current_pA) == 0:
-        microscope["beam_current"] = float(recording.beam_current_pA[0]) / 1e3  # HyperSpy counts in nA
-    for place, key, number in (
-        (microscope, "beam_energy", recording.beam_energy_keV),
-        (microscope, "convergence_angle", recording.convergence_mrad),
-        (detector, "collection_angle", recording.collection_mrad),
-    ):
-        if number is not None:
-            place[key] = number
+    current_pA = recording.beam_current_pA
     node: dict[str, Any] = {"version": NODE_VERSION, "simulated": recording.simulated}
     for key in _NODE_ARRAYS:
         array = getattr(recording, key)
         if array is not None:
             node[key] = array
-    uniform = {"_type": "UniformDataAxis", "offset": 0.0, "scale": 1.0, "units": "", "is_binned": False}
-    return {
-        "data": recording.counts,
-        "axes": [
-            {**uniform, "name": "frame", "size": len(recording.counts), "navigate": True},
-            {
-                **uniform,
-                "name": "Energy loss",
-                "size": axis.size,
-                "scale": axis.dispersion_eV,
-                "offset": axis.offset_eV,
-                "units": "eV",
-                "navigate": False,
-                "is_binned": True,  # as exspy has it: a channel holds the counts of its width
-            },
-        ],
-        "metadata": {
-            "General": {"title": recording.name, "original_filename": recording.name},
-            "Signal": {"signal_type": "EELS", "quantity": "Intensity (Counts)"},
-            "Acquisition_instrument": {"TEM": microscope},
-            "Sample": {"description": recording.specimen},
-            NODE: node,
-        },
-        "original_metadata": {},
-        "attributes": {"_lazy": False, "ragged": False},
-        "learning_results": {},
-        "models": [],
-        "package_info": {"package": "", "package_version": ""},
-        "tmp_parameters": {},
-    }
+    signal = eels_signal(
+        recording.counts,
+        [steps_axis("frame", len(recording.counts))],
+        recording.energy_axis,
+        title=recording.name,
+        specimen=recording.specimen,
+        microscope=microscope_metadata(
+            beam_energy_keV=recording.beam_energy_keV,
+            beam_current_pA=None if current_pA is None or np.ptp(current_pA) else float(current_pA[0]),
+            convergence_mrad=recording.convergence_mrad,
+            collection_mrad=recording.collection_mrad,
+            dwell_s=None if np.ptp(recording.dwell_s) else float(recording.dwell_s[0]),
+        ),
+        nodes={NODE: node},
+    )
+    signal["metadata"]["General"]["original_filename"] = recording.name
+    return signal
 
 
 def _our_node(signal: Signal, shape: tuple[int, ...], name: str) -> dict[str, Any]:
