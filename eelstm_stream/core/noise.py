@@ -20,9 +20,18 @@ def _second_difference_variances(frames: NDArray[np.floating]) -> NDArray[np.flo
     return np.asarray(np.mean((s[:-2] - 2 * s[1:-1] + s[2:]) ** 2, axis=1) / 6)
 
 
-def noise_floor(frames: NDArray[np.floating]) -> float:
-    """Root mean square noise of one spectrum of a run, `(frame, channel)`: no forecast of noisy counts does better."""
-    return float(np.sqrt(np.median(_second_difference_variances(frames))))
+def noise_variances(frames: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Noise variance of one channel at each frame of a run, `(frame,)`; the first and the last have their neighbour's."""
+    return np.pad(_second_difference_variances(frames), 1, mode="edge")
+
+
+def noise_floor(frames: NDArray[np.floating], among: NDArray[np.integer] | None = None) -> float:
+    """Root mean square noise of one spectrum of a run, `(frame, channel)`: no forecast of noisy counts does better.
+
+    among: numbers of the frames that it is asked of, where not of all.
+    """
+    variances = _second_difference_variances(frames) if among is None else noise_variances(frames)[among]
+    return float(np.sqrt(np.median(variances)))
 
 
 def variance_over_mean(frames: NDArray[np.floating]) -> float:
