@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eelstm_stream.core.energy_axis import channel_range
-from eelstm_stream.core.peaks import WhiteLine, fit_line
 from eelstm_stream.wire.messages import EnergyAxis
 
 Counts = NDArray[np.floating]
@@ -50,11 +49,6 @@ def edge_weights(axis: EnergyAxis) -> NDArray[np.float64]:
 def weighted_mean_square(forecast: Counts, target: Counts, weights: NDArray[np.float64]) -> NDArray[np.float64]:
     """Σ w (f − y)² / Σ w, counts²; weights `(channel,)`."""
     return np.asarray(np.square(forecast - target, dtype=np.float64) @ weights / weights.sum())
-
-
-def peak_errors(forecast: Counts, target: Counts, axis: EnergyAxis, line: WhiteLine) -> NDArray[np.float64]:
-    """What a line's position (eV), height (counts) and width (eV) are forecast too high: `(…, 3)`; NaN where either has no fit."""
-    return fit_line(forecast, axis, line) - fit_line(target, axis, line)
 
 
 def stage_of(phase: NDArray[np.floating]) -> NDArray[np.intp]:

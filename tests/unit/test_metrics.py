@@ -15,7 +15,6 @@ from eelstm_stream.core.metrics import (
     cosine_similarity,
     edge_weights,
     mean_square,
-    peak_errors,
     stage_of,
     weighted_mean_square,
 )
@@ -169,13 +168,6 @@ def test_noise_alone_gives_a_line_inside_the_range_or_none(seed, scale, line):
     low_eV, high_eV = line.range_eV
     assert ((fitted[:, 0] > low_eV - line.half_width_eV) & (fitted[:, 0] < high_eV + line.half_width_eV)).all()
     assert (fitted[:, 1:] > 0).all()
-
-
-def test_peak_errors_are_in_eV_counts_and_eV():
-    forecast, target = spectrum(L2, 465.1, 4_100, 2.5), spectrum(L2, 464.9, 4_000, 2.4)
-    np.testing.assert_allclose(peak_errors(forecast, target, AXIS, L2), [0.2, 100, 0.1], atol=5)
-    np.testing.assert_allclose(peak_errors(forecast, target, AXIS, L2)[[0, 2]], [0.2, 0.1], atol=0.01)
-    assert np.isnan(peak_errors(forecast, np.zeros(AXIS.size), AXIS, L2)).all()
 
 
 def test_lines_are_sought_on_axes_that_hold_them():
