@@ -42,3 +42,13 @@ def test_startup(model_file: Path) -> None:
     assert figures["runs"] == "1"
     assert 0 < float(figures["help_p50_s"]) <= float(figures["help_max_s"])
     assert 0 < float(figures["serve_ready_p50_s"]) <= float(figures["serve_ready_max_s"])
+
+
+def test_preparation(model_file: Path) -> None:
+    done = run("bench", "preparation", "--spectra", "20", "--model", model_file, "--json")
+    assert (done.code, done.left_behind) == (0, [])
+    figures = done.figures()
+    assert (figures["channels"], figures["prepared_channels"], figures["spectra"]) == (2048, 1900, 20)
+    timed = {name.removesuffix("_p50_ms") for name in figures if name.endswith("_p50_ms")}
+    assert timed >= {"preparation", "dose_normalisation", "spike_removal", "alignment", "crop", "background", "scaling"}
+    assert all(0 < figures[f"{name}_p50_ms"] <= figures[f"{name}_p99_ms"] for name in timed)

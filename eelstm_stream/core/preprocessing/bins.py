@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eelstm_stream.core.preprocessing.step import Counts, as_run, as_spectrum
+from eelstm_stream.core.preprocessing.step import Counts, as_run, kept_spectrum
 from eelstm_stream.errors import UnusableInputError, UsageError
 
 Waiting = tuple[Counts, ...]  # spectra that the next bin is made with, oldest first
@@ -40,7 +40,7 @@ class ExclusiveBins:
 
     def step(self, state: Waiting, spectrum: NDArray[Any]) -> tuple[Waiting, Counts | None]:
         """One spectrum, `(channel,)`; None until the bin is full."""
-        state = (*state, as_spectrum(spectrum).copy())
+        state = (*state, kept_spectrum(spectrum, state[-1] if state else None))
         return ((), _mean(state)) if len(state) == self.frames else (state, None)
 
     def whole(self, run: NDArray[Any]) -> Counts:
@@ -75,7 +75,7 @@ class RollingBins:
 
     def step(self, state: Waiting, spectrum: NDArray[Any]) -> tuple[Waiting, Counts | None]:
         """One spectrum, `(channel,)`; None for the first n − 1."""
-        newest = (*state, as_spectrum(spectrum).copy())
+        newest = (*state, kept_spectrum(spectrum, state[-1] if state else None))
         if len(newest) < self.frames:
             return newest, None
         return newest[1:], _mean(newest)

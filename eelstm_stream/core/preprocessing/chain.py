@@ -53,7 +53,7 @@ class Chain:
         """Raise UsageError where steps are out of order, or one takes another axis than it gets."""
         flat = tuple(s for step in self.steps for s in (step.steps if isinstance(step, Chain) else (step,)))
         _check_order(flat)
-        _check_axes(flat)
+        _axis_behind(flat)
         object.__setattr__(self, "steps", flat)
 
     def then(self, *steps: Step[Any, Any]) -> Chain:
@@ -67,8 +67,8 @@ class Chain:
 
     @property
     def target_axis(self) -> EnergyAxis | None:
-        """Axis of what it gives; None where it is that of what it takes."""
-        return next((step.target_axis for step in reversed(self.steps) if step.target_axis is not None), None)
+        """Axis of what it gives; None where it is that of what it takes, and any will do."""
+        return _axis_behind(self.steps)
 
     @property
     def independent_every(self) -> int:
@@ -142,10 +142,12 @@ def _check_order(steps: Sequence[Step[Any, Any]]) -> None:
         reached = here or reached
 
 
-def _check_axes(steps: Sequence[Step[Any, Any]]) -> None:
+def _axis_behind(steps: Sequence[Step[Any, Any]]) -> EnergyAxis | None:
+    """Axis that the last step gives, where it is known. Raises UsageError where one takes another axis than it gets."""
     axis: EnergyAxis | None = None
     for step in steps:
         if None not in (axis, step.source_axis) and step.source_axis != axis:
             name = type(step).__name__
             raise UsageError(f"{name} takes spectra of {step.source_axis}, and the steps before it give {axis}.")
         axis = step.target_axis or step.source_axis or axis
+    return axis

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eelstm_stream.core.preprocessing.step import Counts, as_run, as_spectrum, training_frames
+from eelstm_stream.core.preprocessing.step import Counts, as_run, kept_spectrum, training_frames
 from eelstm_stream.errors import UnusableInputError, UsageError
 
+NEIGHBOURS = 4  # of a channel, that it is judged by
 THRESHOLD = 6.0  # standard deviations: by chance alone, one channel in some 10⁷ stands out so far
 DEVIATIONS_PER_MEDIAN = 1.4826  # σ over the median of |x|, for a normal x of mean 0
 
@@ -50,7 +51,7 @@ class SpikeRemoval:
 
     def step(self, state: Counts | None, spectrum: NDArray[Any]) -> tuple[Counts, Counts]:
         """One spectrum, `(channel,)`. The state is the spectrum before, spikes and all: what stays is not a spike."""
-        counts = as_spectrum(spectrum).copy()  # kept for the next, whatever becomes of the caller's array
+        counts = kept_spectrum(spectrum, state)
         return counts, self._cleaned(counts, state)
 
     def whole(self, run: NDArray[Any]) -> Counts:
@@ -94,13 +95,12 @@ def fit_spike_removal(runs: Iterable[NDArray[Any]], threshold: float = THRESHOLD
 
 
 def _median_of_five(counts: Counts) -> Counts:
-    """Median of each channel and its two neighbours on either side, `(…, channel)`; at the ends the spectrum is mirrored."""
-    if counts.shape[-1] < 3:
-        raise UnusableInputError(f"spikes are told by their neighbours, and there are {counts.shape[-1]} channels.")
-    padded = np.concatenate([counts[..., 2:0:-1], counts, counts[..., -2:-4:-1]], axis=-1)
+    """Median of each channel and its two neighbours on either side, `(…, channel)`; at the ends, of the five outermost."""
     size = counts.shape[-1]
-    a, b, c, d, e = (padded[..., first : first + size] for first in range(5))
+    if size < NEIGHBOURS + 1:
+        raise UnusableInputError(f"spikes are told by their neighbours, and there are {size} channels only.")
+    a, b, c, d, e = (counts[..., first : first + size - NEIGHBOURS] for first in range(NEIGHBOURS + 1))
     low = np.maximum(np.minimum(a, b), np.minimum(c, d))  # the lowest and the highest of four are gone,
     high = np.minimum(np.maximum(a, b), np.maximum(c, d))
     middle = np.maximum(np.minimum(low, high), np.minimum(np.maximum(low, high), e))  # so: the median of the three left
-    return np.asarray(middle)
+    return np.concatenate([middle[..., :1]] * 2 + [middle] + [middle[..., -1:]] * 2, axis=-1)

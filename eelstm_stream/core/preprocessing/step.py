@@ -96,6 +96,17 @@ def as_spectrum(counts: NDArray[Any], axis: EnergyAxis | None = None) -> Counts:
     return _shaped(counts, axis, 1, "a spectrum is (channel,)")
 
 
+def kept_spectrum(counts: NDArray[Any], before: Counts | None) -> Counts:
+    """A copy of a spectrum, `(channel,)`, that a state can keep: the caller may use the array again.
+
+    before: one that the state holds. Raises UnusableInputError where the two differ in size.
+    """
+    copy = as_spectrum(counts).copy()
+    if before is not None and before.shape != copy.shape:
+        raise UnusableInputError(f"this spectrum has {copy.size} channels, and the one before it {before.size}.")
+    return copy
+
+
 def training_frames(runs: Iterable[NDArray[Any]], axis: EnergyAxis | None = None) -> list[Counts]:
     """Runs that a step is about to be fitted on, each `(frame, channel)`, as float64.
 
