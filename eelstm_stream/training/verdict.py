@@ -1,0 +1,72 @@
+"""Whether a model is worth using, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from eelstm_stream.core.model_contract import HorizonError
+from eelstm_stream.training.cases import MODEL, Cases, root_mean
+from eelstm_stream.training.labels import label
+
+
+def verdict(errors: HorizonError) -> list[str]:
+    """Where it wins and where it loses, a sentence a target."""
+    sentences = [_compared("noisy spectra", errors.rmse, errors.baselines)]
+    if errors.rmse_clean is not None:
+        sentences.append(_compared("the noise-free truth", errors.rmse_clean, errors.baselines_clean))
+    if errors.phase_baselines:
+        sentences.append(_compared("the measured phase", errors.phase_rmse, errors.phase_baselines))
+    return sentences
+
+
+def _compared(target: str, error: float, baselines: Mapping[str, float]) -> str:
+    better = [label(n) for n, e in baselines.items() if e < error]
+    worse = [label(n) for n, e in baselines.items() if e >= error]
+    if not better:
+        return f"Against {target} it beats every baseline."
+    beats = f"beats {listed(worse)} and " if worse else ""
+    return f"Against {target} it {beats}loses to {listed(better)}."
+
+
+def listed(names: Sequence[str]) -> str:
+    """One, two and three."""
+    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class Margin:
+    """How far a model is ahead of the best baseline in rmse, counts; below zero where it is behind."""
+
+    baseline: str
+    counts: float
+    standard_error: float | None  # None where there are too few windows to tell
+
+    @property
+    def sentence(self) -> str:
+        """In words, with the chance that it is luck."""
+        way = "ahead of" if self.counts >= 0 else "behind"
+        chance = "" if self.standard_error is None else f" ± {self.standard_error:.1f}"
+        said = f"It is {abs(self.counts):.1f}{chance} counts {way} the best baseline, {label(self.baseline)}"
+        if self.standard_error is not None and abs(self.counts) < 2 * self.standard_error:
+            return f"{said}: on these windows chance alone may make as much."
+        return f"{said}."
+
+
+def margin(cases: Cases, window: int) -> Margin:
+    """Against the baseline with the least error on the same windows.
+
+    The standard error is that of the mean of the paired differences of squares, carried to the root. Neighbouring windows share
+    frames, so they are averaged over blocks of one window and one horizon first, which count as independent.
+    """
+    best = min((name for name in cases.errors if name != MODEL), key=lambda name: cases.errors[name].square.mean())
+    ours, theirs = cases.errors[MODEL].square, cases.errors[best].square
+    apart = root_mean(theirs) - root_mean(ours)
+    blocks = len(ours) // (window + cases.horizon)
+    if blocks < 3:
+        return Margin(best, apart, None)
+    means = np.array([part.mean() for part in np.array_split(theirs - ours, blocks)])
+    of_squares = float(means.std(ddof=1)) / np.sqrt(blocks)
+    return Margin(best, apart, float(of_squares / (root_mean(theirs) + root_mean(ours))))
