@@ -207,7 +207,11 @@ def _made(experiment: Experiment, runs: Sequence[PlannedRun], folder: Path, work
     # Fresh processes: a fork would copy the locks of the progress bar's thread as they happen to stand.
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_begin_worker)
     try:
-        for future in as_completed([pool.submit(make_run, experiment, run, folder) for run in runs]):
+        with (
+            _interrupts_held_back()
+        ):  # the workers inherit it: Ctrl-C is for this process, which lets runs in progress finish
+            futures = [pool.submit(make_run, experiment, run, folder) for run in runs]
+        for future in as_completed(futures):
             yield future.result()
     except BrokenProcessPool:
         raise EelstmError(
@@ -218,14 +222,22 @@ def _made(experiment: Experiment, runs: Sequence[PlannedRun], folder: Path, work
         pool.shutdown(cancel_futures=True)
 
 
+@contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _begin_worker() -> None:
-    """Ctrl-C is for the process that leads, which lets runs in progress finish. Without that process, there is no point."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """End with the process that leads: the pool's own queues would keep this one waiting forever."""
 
     def follow() -> None:
         if leader := parent_process():
             leader.join()
-            os._exit(1)  # the pool's own queues would keep this process waiting forever
+            os._exit(1)
 
     threading.Thread(target=follow, name="follows its leader", daemon=True).start()
 

@@ -65,10 +65,12 @@ class Exposures:
 
 
 class Microscope:
-    """An instrument with a specimen, as a preset describes them. Exposing changes nothing in it; one thread at a time."""
+    """An instrument with a specimen, as a preset describes them. Exposing changes nothing in it; one thread at a time.
+
+    The first frames at a phase take up to a millisecond more each: its spectrum is worked out when it's first wanted.
+    """
 
     def __init__(self, preset: Preset) -> None:
-        """Tabulate the spectrum over the phase; takes about 0.1 s."""
         self.preset = preset
         self._detector = Detector(preset.detector, preset.energy_axis.size)
         self._spectra = _SpectrumTable(preset, self._detector.margin)
@@ -167,10 +169,18 @@ class _SpectrumTable:
         self.channels = axis.size + 2 * margin
         self._reach = math.ceil(high_tension.reach_eV(preset.high_tension) / axis.dispersion_eV) + 2
         channel = np.arange(-margin - self._reach, axis.size + margin + self._reach)
-        energies = np.asarray(axis.offset_eV + axis.dispersion_eV * channel, dtype=np.float64)
-        spectra = [specimen.relative_spectra(energies, self._shape, at / PHASES) for at in range(PHASES + 1)]
-        table = (np.rint(np.array(spectra) * 2**20) / 2**20).astype(np.float32)
-        self._single, self._plural = np.ascontiguousarray(table.swapaxes(0, 1))  # (phase, channel) each
+        self._energies_eV = np.asarray(axis.offset_eV + axis.dispersion_eV * channel, dtype=np.float64)
+        self._single = np.empty((PHASES + 1, len(channel)), dtype=np.float32)
+        self._plural = np.empty_like(self._single)
+        self._tabulated = [False] * (PHASES + 1)
+
+    def _tabulate(self, row: int) -> None:
+        """Work out a row of the table, if that has not been done."""
+        if not self._tabulated[row]:
+            single, plural = specimen.relative_spectra(self._energies_eV, self._shape, row / PHASES)
+            self._single[row] = np.rint(single * 2**20) / 2**20
+            self._plural[row] = np.rint(plural * 2**20) / 2**20
+            self._tabulated[row] = True
 
     def expected(self, conditions: list[_Conditions]) -> NDArray[np.float32]:
         """Expected counts of frames, `(frame, channel + 2 margin)`."""
@@ -183,6 +193,8 @@ class _SpectrumTable:
             scale = specimen.counts_per_eV(self._shape, at.dose_pC, thickness_mfp) * self._dispersion_eV
             below = min(int(at.phase * PHASES), PHASES - 1)
             above = at.phase * PHASES - below
+            self._tabulate(below)
+            self._tabulate(below + 1)
             rows[:, frame] = below, below + 1
             single, plural = scale, scale * thickness_mfp
             mixture[:, frame, 0] = single * (1 - above), single * above, plural * (1 - above), plural * above

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import time
@@ -14,9 +15,11 @@ from typing import TYPE_CHECKING, Annotated, Self
 import typer
 
 if TYPE_CHECKING:
+    from acquisition_sim.data_set import PlannedRun
     from acquisition_sim.manifest import RunEntry
 
 DEFAULT_FRAMES = 160
+FRAMES_WORTH_A_PROCESS = 640  # starting a process costs as much as these, four runs or so
 # The paper's files at 0.4 s, with their frames; as .hspy, and marked for what they are.
 PAPER_FILES = {
     "SI-007 0.4 s dwell (simulated).hspy": 120,
@@ -115,7 +118,7 @@ def record(
             planned,
             output,
             existing="resume" if resume else "overwrite" if force else "refuse",
-            workers=workers or len(os.sched_getaffinity(0)),
+            workers=workers or _worthwhile_workers(planned),
             begin=progress.begin,
             done=progress.done,
         )
@@ -138,6 +141,12 @@ def record(
         f"{spectra} spectra of {name} in {output}{already}, seeds {planned[0].seed} to {planned[-1].seed}, "
         f"{figures['seconds']:.1f} s; what each run was made with is in {recorded.manifest.name}."
     )
+
+
+def _worthwhile_workers(planned: list[PlannedRun]) -> int:
+    """One a core, and fewer where starting them would take longer than the runs."""
+    frames = sum(run.frames for run in planned)
+    return min(len(os.sched_getaffinity(0)), math.ceil(frames / FRAMES_WORTH_A_PROCESS))
 
 
 class _Progress:
