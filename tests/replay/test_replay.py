@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 import zmq
 
-from acquisition_sim.series import simulate_series
 from eelstm_stream.io import clock
 from eelstm_stream.io.children import Child
 from eelstm_stream.io.recordings import load_recording, save_recording
@@ -24,6 +23,7 @@ from eelstm_stream.wire.codec import Decoded, decode, encode_snapshot_request
 from eelstm_stream.wire.messages import Gap, SessionEnd, SessionStart, SnapshotReply, Spectrum
 from tests.paper_layout import PAPER_FILES, strontium_titanate
 from tests.programs import ANY_PORT, WITHIN_S, Ears, let_pass, pause
+from tests.simulated_runs import simulated
 
 INSTRUMENT = ("session", "spectrum")
 
@@ -148,7 +148,7 @@ def test_it_waits_for_as_many_readers_as_it_was_told(paper_recordings: list[Path
 
 
 def test_spectra_come_at_the_end_of_their_exposures_on_deadlines_that_do_not_drift(tmp_path: Path) -> None:
-    series = simulate_series(30, seed=1)
+    series = simulated(30, seed=1)
     dwells_s = np.tile([0.4, 0.1, 0.8], 10)
     currents_pA = np.tile([230.0, 100.0], 15)
     save_recording(replace(series, dwell_s=dwells_s, beam_current_pA=currents_pA), tmp_path / "varied.hspy")
@@ -251,7 +251,7 @@ def snapshot(at: dict[str, str], *request: bytes) -> tuple[SnapshotReply, list[D
 @pytest.fixture(scope="module")
 def long_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[np.ndarray, dict[str, str]]]:
     """A session in which 300 spectra have come, and the next one won't for an hour."""
-    series = simulate_series(302, seed=1)
+    series = simulated(302, seed=1)
     dwell_s = np.full(302, 0.001)
     dwell_s[300:] = 3600.0
     file = tmp_path_factory.mktemp("long") / "long.hspy"

@@ -5,16 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from acquisition_sim.series import SeriesParameters, simulate_series
 from eelstm_stream.core.energy_axis import Rebinning
 from eelstm_stream.core.noise import noise_floor, variance_over_mean
 from eelstm_stream.wire.messages import EnergyAxis
-
-STEADY = SeriesParameters(drift_eV_per_root_s=0, jitter_eV=0)
+from tests.simulated_runs import simulated
 
 
 def test_the_floor_is_the_rms_noise_of_a_changing_series():
-    run = simulate_series(120, seed=0, parameters=STEADY)
+    run = simulated(120, seed=0, steady_axis=True)
     truth = np.sqrt(np.mean((run.counts - run.clean_counts) ** 2))
     assert noise_floor(run.counts) == pytest.approx(truth, rel=0.02)
 
@@ -26,7 +24,7 @@ def test_a_jump_does_not_count_as_noise():
 
 
 def test_the_noise_of_sums_stays_when_resampling_evens_single_channels_out():
-    run = simulate_series(120, seed=1, parameters=STEADY)
+    run = simulated(120, seed=1, steady_axis=True, fixed=True)
     half_a_channel_on = EnergyAxis(offset_eV=435.05, dispersion_eV=0.1, size=1900)
     resampled = np.stack([Rebinning(run.energy_axis, half_a_channel_on)(c) for c in run.counts])
     assert noise_floor(resampled) < 0.85 * noise_floor(run.counts)

@@ -5,16 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from acquisition_sim.series import SeriesParameters, simulate_series
 from eelstm_stream.core.noise import variance_over_mean
 from eelstm_stream.core.phase import fit_phase
-
-STEADY = SeriesParameters(drift_eV_per_root_s=0, jitter_eV=0)
+from tests.simulated_runs import simulated
 
 
 @pytest.fixture(scope="module")
 def run():
-    return simulate_series(160, seed=3, parameters=STEADY)
+    return simulated(160, seed=3, steady_axis=True)
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +31,8 @@ def test_thickness_and_current_cancel(run, phase):
 
 
 def test_it_follows_the_transformed_fraction_in_another_run(phase):
-    other = simulate_series(160, seed=8, parameters=STEADY)
-    clean = simulate_series(160, seed=3, parameters=STEADY)
+    other = simulated(160, seed=8, steady_axis=True)
+    clean = simulated(160, seed=3, steady_axis=True)
     low, high = clean.phase[:8].mean(), clean.phase[-8:].mean()
     found = low + (high - low) * phase(other.clean_counts)
     assert np.abs(found - other.phase).max() < 0.12  # a single run's phase carries its own thickness and background

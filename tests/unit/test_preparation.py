@@ -5,20 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from acquisition_sim.series import CAMERA_AXIS, SeriesParameters, simulate_series
 from eelstm_stream.core.alignment import Alignment
 from eelstm_stream.core.energy_axis import Rebinning
 from eelstm_stream.core.preparation import Preparation
 from eelstm_stream.errors import UnusableInputError
 from eelstm_stream.wire.messages import EnergyAxis
+from tests.simulated_runs import CAMERA_AXIS, simulated
 
 MODEL_AXIS = EnergyAxis(offset_eV=435.0, dispersion_eV=0.1, size=1900)
-STILL = SeriesParameters(calibration_spread_eV=0, drift_eV_per_root_s=0, jitter_eV=0)
 
 
 @pytest.fixture(scope="module")
 def run():
-    return simulate_series(16, seed=0, parameters=STILL)
+    return simulated(16, seed=0, steady_axis=True)
 
 
 @pytest.fixture(scope="module")
