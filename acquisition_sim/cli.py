@@ -74,9 +74,9 @@ def replay(
 @sim.command()
 def run(
     frames: Annotated[int, typer.Option(min=1, max=20_000, help="Spectra in a session.")] = 160,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same spectra.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63, help="The same seed gives the same spectra.")] = 0,
     dwell: Annotated[float, typer.Option(help="Exposure per spectrum, s.")] = 0.4,
-    current: Annotated[float, typer.Option(help="Probe current, pA.")] = 230.0,
+    current: Annotated[float, typer.Option(help="Probe current about which runs vary, pA.")] = 230.0,
     speed: Speed = None,
     loop: Loop = False,
     spectra: Spectra = None,
@@ -90,8 +90,7 @@ def run(
     with_parent: WithParent = False,
 ) -> None:
     """Simulate SrTiO3 that is damaged by the beam, as a live instrument."""
-    from acquisition_sim.series import simulate_series  # noqa: PLC0415
-    from eelstm_stream.errors import UsageError  # noqa: PLC0415
+    from acquisition_sim.simulated_run import preset_for_runs, simulate_run  # noqa: PLC0415
 
     settings = _settings(
         config,
@@ -103,12 +102,8 @@ def run(
         seconds=seconds,
         wait_readers=wait_readers,
     )
-    try:
-        series = simulate_series(frames, seed=seed, dwell_s=dwell, beam_current_pA=current)
-    except ValueError as error:
-        raise UsageError(f"{error}.") from None
-
-    _play(settings, _passes(series, loop), as_json, with_parent)
+    simulated = simulate_run(preset_for_runs(dwell_s=dwell, current_pA=current), frames, seed)
+    _play(settings, _passes(simulated.recording, loop), as_json, with_parent)
 
 
 def _settings(config: Path | None, **flags: Any) -> Any:
