@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,7 @@ from eelstm_stream.core.baselines.protocol import Baseline, Counts
 # Standard deviation of the smoothing, channels; 2.4 at half maximum. Wider takes the noise of the first frames out better, and
 # dulls what a calibration slightly off leaves beside the white lines.
 SMOOTHING_CHANNELS = 1.0
-_REACH = 4  # channels on either side, beyond which the Gaussian is 3e-4 of its maximum
+_REACH = 4  # standard deviations on either side, beyond which the Gaussian is 3e-4 of its maximum
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,13 +34,19 @@ class Carried:
         return smoothed(outside)
 
 
-def smoothed(counts: Counts) -> NDArray[np.float64]:
-    """Counts `(…, channel)` under a Gaussian of SMOOTHING_CHANNELS; the outermost channels go on beyond the ends."""
-    kernel = np.exp(-0.5 * (np.arange(-_REACH, _REACH + 1) / SMOOTHING_CHANNELS) ** 2)
-    kernel /= kernel.sum()
-    channels = counts.shape[-1]
-    padded = np.pad(counts, [(0, 0)] * (counts.ndim - 1) + [(_REACH, _REACH)], mode="edge")
+def smoothed(counts: Counts, deviation_channels: float = SMOOTHING_CHANNELS) -> NDArray[np.float64]:
+    """Counts `(…, channel)` under a Gaussian of that standard deviation; the outermost channels go on beyond the ends."""
+    kernel = smoothing_kernel(deviation_channels)
+    reach, channels = len(kernel) // 2, counts.shape[-1]
+    padded = np.pad(counts, [(0, 0)] * (counts.ndim - 1) + [(reach, reach)], mode="edge")
     total = np.zeros(counts.shape)
     for start, weight in enumerate(kernel):
         total += weight * padded[..., start : start + channels]
     return total
+
+
+def smoothing_kernel(deviation_channels: float = SMOOTHING_CHANNELS) -> NDArray[np.float64]:
+    """Weights of a channel and its neighbours in `smoothed`, an odd number of them; they add up to 1."""
+    reach = math.ceil(_REACH * deviation_channels)
+    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / deviation_channels) ** 2)
+    return np.asarray(kernel / kernel.sum())

@@ -33,12 +33,18 @@ class RidgeInComponents:
 
 
 def fit_ridge(
-    trend: LinearTrendInComponents, runs: Sequence[Counts], window: int, horizons: Sequence[int]
+    trend: LinearTrendInComponents,
+    runs: Sequence[Counts],
+    window: int,
+    horizons: Sequence[int],
+    noise: NDArray[np.float64] | None = None,
 ) -> RidgeInComponents:
     """Ridge regression on every window of training runs, each `(frame, channel)` and of consecutive frames.
 
     The components are those of `trend`. The penalty is the noise that the windows' scores carry, summed over windows: in
-    a regression on noisy inputs that is what keeps the weights from following it. Raises ValueError where no window fits.
+    a regression on noisy inputs that is what keeps the weights from following it. noise: covariance of the scores of one
+    spectrum, `(component, component)` counts², for runs that have no noise themselves; without it, the variance of a channel
+    outside the components. Raises ValueError where no window fits.
     """
     length, components = window + max(horizons), len(trend.components)
     used = [run for run in runs if len(run) >= length]
@@ -50,9 +56,12 @@ def fit_ridge(
         [s[i[:, np.newaxis] + np.arange(window)].reshape(len(i), -1) for s, i in zip(scores, starts, strict=True)]
     )
     offset = inputs.mean(axis=0)
-    outside = sum(float(np.sum((run - trend.mean) ** 2) - np.sum(s**2)) for run, s in zip(used, scores, strict=True))
-    noise_variance = outside / (sum(map(len, used)) * (len(trend.mean) - components))
-    gram = (inputs - offset).T @ (inputs - offset) + len(inputs) * noise_variance * np.eye(window * components)
+    if noise is None:
+        outside = sum(
+            float(np.sum((run - trend.mean) ** 2) - np.sum(s**2)) for run, s in zip(used, scores, strict=True)
+        )
+        noise = outside / (sum(map(len, used)) * (len(trend.mean) - components)) * np.eye(components)
+    gram = (inputs - offset).T @ (inputs - offset) + len(inputs) * np.kron(np.eye(window), noise)
     maps = {}
     for horizon in horizons:
         targets = np.concatenate([s[i + window - 1 + horizon] for s, i in zip(scores, starts, strict=True)])
