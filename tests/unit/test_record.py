@@ -6,16 +6,18 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from acquisition_sim.data_set import Experiment, PlannedRun, record_data_set
-from acquisition_sim.manifest import MANIFEST, UNFINISHED, RunEntry, read_manifest
+from acquisition_sim.manifest import MANIFEST, UNFINISHED, Manifest, ProgrammeStep, RunEntry, read_manifest
 from acquisition_sim.presets import load_preset
 from acquisition_sim.record import PAPER_FILES, Programme, record
 from acquisition_sim.simulated_run import preset_for_runs, simulate_run
+from acquisition_sim.variation import drawn_values
 from eelstm_stream.errors import EelstmError, UnusableInputError, UsageError
 from eelstm_stream.io.recordings import load_recording, recording_sha256
 
@@ -286,3 +288,27 @@ def test_somebody_elses_manifest_is_left_alone(tmp_path):
     with pytest.raises(UnusableInputError, match="is no manifest of a data set"):
         record(tmp_path, frames=3, force=True)
     assert files(tmp_path) == {MANIFEST: b'{"name": "an app"}'}
+
+
+# What the docs say
+
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def test_the_reference_describes_every_key_of_the_manifest():
+    page = (DOCS / "reference" / "data-set-manifest.md").read_text(encoding="utf-8")
+    for model in (Manifest, RunEntry, ProgrammeStep):
+        for key in model.model_fields:
+            assert f"`{key}`" in page
+    for key in drawn_values(load_preset("srtio3-300kV")):
+        assert f"`{key}`" in page or (key.startswith("height of ") and "`height of …`" in page)
+
+
+def test_the_page_on_how_runs_differ_has_the_limits_of_the_preset():
+    page = (DOCS / "explanation" / "simulated-specimen.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(\w+)` \| ([^|]+) \|", page, re.MULTILINE))
+    for key, limit in load_preset("srtio3-300kV").variation.model_dump().items():
+        said = re.fullmatch(r"(?:±|×/÷) ([0-9.]+)( %)?.*", rows[key])
+        assert said, key
+        assert float(said[1]) / (100 if said[2] else 1) == pytest.approx(limit), key
