@@ -64,16 +64,22 @@ def write_model(
     channels: int | None = None,
     factor: float = 1.0,
     pin: bool = True,
+    of_history: bool = False,
 ) -> Path:
-    """Write a model whose forecast at every horizon is `factor` × the mean of the window.
+    """Write a model whose forecast at every horizon is `factor` × the mean of the window, or of the history.
 
     properties replaces the metadata as it stands in the file; channels makes the graph's size differ from it.
     """
     meta = meta or metadata()
     size = channels or meta.energy_axis.size
     horizon = len(meta.horizons)
+    mean = (
+        helper.make_node("Unsqueeze", ["history", "time"], ["mean"])
+        if of_history
+        else helper.make_node("ReduceMean", ["window", "time"], ["mean"], keepdims=1)
+    )
     nodes = [
-        helper.make_node("ReduceMean", ["window", "time"], ["mean"], keepdims=1),
+        mean,
         helper.make_node("Mul", ["mean", "factor"], ["scaled"]),
         helper.make_node("Expand", ["scaled", "horizons"], ["forecast"]),
         helper.make_node("MatMul", ["forecast", "numerator"], ["above"]),
@@ -90,7 +96,10 @@ def write_model(
     graph = helper.make_graph(
         nodes,
         "mean_of_window",
-        [helper.make_tensor_value_info("window", TensorProto.FLOAT, ["batch", meta.window, size])],
+        [
+            helper.make_tensor_value_info("window", TensorProto.FLOAT, ["batch", meta.window, size]),
+            *([helper.make_tensor_value_info("history", TensorProto.FLOAT, ["batch", size])] if of_history else []),
+        ],
         [
             helper.make_tensor_value_info("forecast", TensorProto.FLOAT, ["batch", horizon, size]),
             helper.make_tensor_value_info("phase", TensorProto.FLOAT, ["batch", horizon]),

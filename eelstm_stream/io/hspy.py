@@ -18,6 +18,8 @@ from eelstm_stream.errors import EelstmError, UsageError
 from eelstm_stream.io._reading import load_plugin
 from eelstm_stream.wire.messages import EnergyAxis
 
+FORECAST_NODE = "eelstm_forecast"  # our node in the metadata of forecasts; it tells them from recordings
+
 
 def eels_signal(
     counts: NDArray[np.generic],

@@ -22,7 +22,7 @@ from eelstm_stream.errors import UnusableInputError, UsageError
 from eelstm_stream.io._acquisition import acquisition_of
 from eelstm_stream.io._reading import Signal, read_signals
 from eelstm_stream.io._signal_choice import choose_eels_signal
-from eelstm_stream.io.hspy import eels_signal, microscope_metadata, steps_axis, write_hspy
+from eelstm_stream.io.hspy import FORECAST_NODE, eels_signal, microscope_metadata, steps_axis, write_hspy
 from eelstm_stream.wire.messages import MAX_PA, MAX_S, MIN_PA, MIN_S, EnergyAxis
 
 NODE = "eelstm_stream"  # our node in HyperSpy's metadata
@@ -160,7 +160,10 @@ def _our_node(signal: Signal, shape: tuple[int, ...], name: str) -> dict[str, An
     Somebody may have cut the recording in HyperSpy, which leaves our arrays at their old length, so they would belong to
     other frames. Raises UnusableInputError for that rather than guess.
     """
-    stored = (signal.get("metadata") or {}).get(NODE)
+    metadata = signal.get("metadata") or {}
+    if FORECAST_NODE in metadata:
+        raise UnusableInputError(f"{name} holds forecasts, and what is wanted here are spectra as they were recorded.")
+    stored = metadata.get(NODE)
     if not isinstance(stored, Mapping):
         return {}
     found_version = stored.get("version", NODE_VERSION)
