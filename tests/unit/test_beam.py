@@ -71,6 +71,17 @@ def test_the_blanker_overtakes_a_slow_lens():
     assert due(soon, frame=2, now_ns=10 * SECOND).current_pA == 50
 
 
+def test_letting_the_beam_on_does_not():
+    parameters = with_delays(delay_s=10.0, delay_frames=2, blank_delay_s=0.1)
+    state = accepted(BeamState(200.0, 0.4), Order(current_pA=50.0, blanked=False), parameters, frame=0, now_ns=0)
+    assert due(state, frame=1, now_ns=10 * SECOND).blanked
+    assert due(state, frame=2, now_ns=10 * SECOND - 1).blanked
+    assert due(state, frame=2, now_ns=10 * SECOND).probe_current_pA == 50
+    assert (
+        due(state, frame=None, now_ns=10 * SECOND).probe_current_pA == 50
+    )  # under a blanked beam, no frame is in the way
+
+
 def test_of_two_orders_the_later_one_holds_in_the_end():
     state = BeamState(100.0, 0.4)
     for current_pA in (150.0, 20.0):
