@@ -95,7 +95,7 @@ def load_preset(name: str, path: Path = PRESETS) -> Preset:
         if fault["type"] == "missing":
             raise UsageError(f"{path.name}: preset {name}: {key} is missing.") from None
         if fault["type"] == "value_error":
-            reason = ": " + fault["msg"].removeprefix("Value error, ")
+            reason = (": " if key else "") + fault["msg"].removeprefix("Value error, ")
         else:
             reason = f" is {fault['input']!r}, and it {fault['msg'].removeprefix('Input ')}"
         raise UsageError(f"{path.name}: preset {name}: {key}{reason}.") from None

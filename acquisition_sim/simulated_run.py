@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from pydantic import ValidationError
 
 from acquisition_sim import programme
 from acquisition_sim.beam import Order, refusal
@@ -55,11 +54,8 @@ def preset_for_runs(
     preset = preset.model_copy(update={"beam": beam, "variation": NONE if fixed else preset.variation})
     try:
         require_possible(preset)
-    except ValidationError as error:
-        reason = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
-        raise UsageError(
-            f"some runs would be impossible, since they vary: {reason}; keep away, or use --fixed."
-        ) from None
+    except ValueError as error:
+        raise UsageError(f"some runs would be impossible: {error}; choose another value, or --fixed.") from None
     return preset
 
 

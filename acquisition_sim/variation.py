@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError
 
 from acquisition_sim.specimen import intensity
 
@@ -58,9 +58,17 @@ def varied(preset: Preset, seed: int) -> Preset:
 
 
 def require_possible(preset: Preset) -> None:
-    """Raise ValidationError, of pydantic, where a run at the limits of the variation would be impossible."""
+    """Raise ValueError, with the reason, where a run at the limits of the variation would be impossible."""
     for end in (-1.0, 1.0):
-        _with(preset, lambda end=end: end)  # type: ignore[misc]
+        try:
+            _with(preset, lambda end=end: end)  # type: ignore[misc]
+        except ValidationError as error:
+            fault = error.errors(include_url=False)[0]
+            reason = fault["msg"].removeprefix("Value error, ")
+            if fault["type"] != "value_error":
+                key = ".".join(map(str, fault["loc"]))
+                reason = f"{key} would be {fault['input']!r}, and it {reason.removeprefix('Input ')}"
+            raise ValueError(f"at the limits of the variation, {reason}") from None
 
 
 def drawn_values(preset: Preset) -> dict[str, float | tuple[float | None, ...] | None]:

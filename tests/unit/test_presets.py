@@ -66,6 +66,13 @@ def test_never_is_written_as_infinity_where_that_makes_sense():
         ("\ncurrent_pA = 230.0", "\ncurrent_pA = 600.0", "max_current_pA"),
         ("fwhm_eV = [1.83, 2.4]", "fwhm_eV = [1.83]", 'lines.Ti L3 t2g.fwhm_eV'),
         ("fwhm_eV = [1.83, 2.4]", "fwhm_eV = [0.0, 2.4]", 'lines.Ti L3 t2g.fwhm_eV.0 is 0.0'),
+        ("jmak_exponent = 0.3 ", "jmak_exponent = 1.85 ", "limits of the variation, jmak_exponent would be 0.05, and it should"),
+        ("thickness = 0.15 ", "thickness = 1.0 ", "variation.thickness is 1.0"),
+        ("critical_dose_factor = 1.4 ", "critical_dose_factor = 0.5 ", "variation.critical_dose_factor is 0.5"),
+        ("current = 0.045 ", "curent = 0.045 ", "variation.curent is no key"),
+        ("max_current_pA = 500.0", "max_current_pA = 235.0", "limits of the variation, current_pA must lie between"),
+        ("dwell_s = [0.08, 0.8]", "dwell_s = [0.001, 0.8]", "programme: the dwell ordered, 0.001 s, is below the limit"),
+        ("frames = [10, 40]", "frames = [40, 10]", "programme: frames must be [lowest, highest], and it is [40, 10]"),
         ("[srtio3-300kV.high_tension]", "[srtio3-300kV.high_tensions]", "high_tension is missing"),
     ],
 )  # fmt: skip
