@@ -24,8 +24,10 @@ DEFAULT_INSTRUMENT = "microscope"
 INSTRUMENT_PUBLISH = "tcp://127.0.0.1:17810"
 INSTRUMENT_SNAPSHOT = "tcp://127.0.0.1:17811"
 FORECAST_PUBLISH = "tcp://127.0.0.1:17812"
+INSTRUMENT_COMMAND = "tcp://127.0.0.1:17813"
 
 LINGER_MS = 2000  # how long a closing program waits for its last messages to leave
+COMMANDS_WAITING = 100  # of one sender, unread; more would be out of date before their turn
 RECONNECT_MS = 100
 RECONNECT_MAX_MS = 1000
 MAX_FRAME_BYTES = max(MAX_HEADER_BYTES, MAX_PAYLOAD_BYTES)
@@ -155,6 +157,30 @@ def snapshot_client(context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> z
     socket = context.socket(zmq.DEALER)
     socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
     socket.setsockopt(zmq.IMMEDIATE, 1)
+    socket.setsockopt(zmq.SNDTIMEO, 0)
+    _configure(socket, endpoint)
+    socket.setsockopt(zmq.LINGER, 0)
+    socket.connect(endpoint)
+    return socket
+
+
+def command_server(context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> zmq.Socket[bytes]:
+    """A bound ROUTER socket for commands. It takes turns among senders, so that a flood from one leaves the others heard."""
+    socket = context.socket(zmq.ROUTER)
+    socket.setsockopt(zmq.MAXMSGSIZE, MAX_HEADER_BYTES)
+    socket.setsockopt(zmq.RCVHWM, COMMANDS_WAITING)
+    socket.setsockopt(zmq.SNDHWM, COMMANDS_WAITING)
+    socket.setsockopt(zmq.SNDTIMEO, 0)  # a sender that does not take its answers loses them
+    _configure(socket, endpoint)
+    return _bind(socket, endpoint)
+
+
+def command_client(context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> zmq.Socket[bytes]:
+    """A DEALER socket connected to an instrument's command server. Nothing is queued for an instrument that is absent."""
+    socket = context.socket(zmq.DEALER)
+    socket.setsockopt(zmq.MAXMSGSIZE, MAX_HEADER_BYTES)
+    socket.setsockopt(zmq.IMMEDIATE, 1)
+    socket.setsockopt(zmq.SNDHWM, COMMANDS_WAITING)
     socket.setsockopt(zmq.SNDTIMEO, 0)
     _configure(socket, endpoint)
     socket.setsockopt(zmq.LINGER, 0)

@@ -16,13 +16,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from eelstm_stream.errors import EelstmError
 from eelstm_stream.wire.messages import (
-    MAX_SEQ,
     MESSAGES,
     Acknowledgement,
     Command,
     Forecast,
     Message,
+    Name,
     Payload,
+    Seq,
     SnapshotReply,
     SnapshotRequest,
     Spectrum,
@@ -59,11 +60,12 @@ class _AnySchema(BaseModel):
     schema_: str = Field("", alias="schema", max_length=200)
 
 
-class _AnyNumber(BaseModel):
+class _AnyCommand(BaseModel):
     """Just enough of a command to say which one it is."""
 
     model_config = ConfigDict(extra="ignore", strict=True)
-    seq: int = Field(ge=0, le=MAX_SEQ)
+    session: Name | None = None
+    seq: Seq | None = None
 
 
 _BY_KIND: dict[str, tuple[type[Message], ...]] = {
@@ -127,12 +129,13 @@ def decode_command(frames: Sequence[bytes]) -> Command:
     return _parse((Command,), _single(frames, "a command"))
 
 
-def claimed_seq(frames: Sequence[bytes]) -> int | None:
-    """The number that a command gives itself, if that much of it can be read: so that its sender can be told of it."""
+def claimed(frames: Sequence[bytes]) -> tuple[str | None, int | None]:
+    """Session and number that a command gives itself, if that much of it can be read: so that its sender can be told."""
     try:
-        return _AnyNumber.model_validate_json(_single(frames, "a command")).seq
+        claim = _AnyCommand.model_validate_json(_single(frames, "a command"))
     except (WireError, ValidationError):
-        return None
+        return None, None
+    return claim.session, claim.seq
 
 
 def encode_acknowledgement(acknowledgement: Acknowledgement) -> bytes:

@@ -469,8 +469,9 @@ class Acknowledgement(Document):
     """An instrument's answer to a command, sent once, when it has decided. No answer means that nobody knows."""
 
     schema_: Literal["eelstm.acknowledgement/1"] = Field("eelstm.acknowledgement/1", alias="schema")
-    session: Name | None = Field(None, description="the instrument's own session; absent where none is running")
+    session: Name | None = Field(None, description="the one that the command named; absent where it could not be read")
     seq: Seq | None = Field(None, description="the command's; absent where it could not be read")
+    running_session: Name | None = Field(None, description="the instrument's own; absent where none is running")
     sent_mono_ns: Nanoseconds = Field(description="instrument's monotonic clock, ns")
     clock_id: Name = Field(description="names that clock")
     outcome: Literal["accepted", "refused"]

@@ -291,9 +291,12 @@ ALONE: dict[str, Command | Acknowledgement] = {
     ),
     "eelstm.command.1.dwell": Command(**ENVELOPE, expires_mono_ns=2**63 - 1, dwell_s=0.1),
     "eelstm.command.1.blank": Command(session="A", seq=0, sent_mono_ns=0, expires_mono_ns=0, blanked=True),
-    "eelstm.acknowledgement.1.accepted": Acknowledgement(**ENVELOPE, clock_id="boot-1", outcome="accepted", beam=BEAM),
+    "eelstm.acknowledgement.1.accepted": Acknowledgement(
+        **ENVELOPE, running_session="a1b2c3", clock_id="boot-1", outcome="accepted", beam=BEAM
+    ),
     "eelstm.acknowledgement.1.refused": Acknowledgement(
         **ENVELOPE,
+        running_session="d4e5f6",
         clock_id="boot-1",
         outcome="refused",
         limit="max_current_pA",

@@ -211,6 +211,7 @@ acknowledgements = st.builds(
     Acknowledgement,
     session=maybe(names),
     seq=maybe(seqs),
+    running_session=maybe(names),
     sent_mono_ns=nanoseconds,
     clock_id=names,
     outcome=st.sampled_from(["accepted", "refused"]),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from eelstm_stream.wire.codec import (
     MAX_HEADER_BYTES,
     WireError,
-    claimed_seq,
+    claimed,
     decode,
     decode_acknowledgement,
     decode_command,
@@ -187,7 +187,7 @@ def test_commands_and_their_answers_come_back_as_they_went_out(command, answer):
     frame = encode_command(command)
     validate_header(frame)
     assert decode_command([frame]) == command
-    assert claimed_seq([frame]) == command.seq
+    assert claimed([frame]) == (command.session, command.seq)
     frame = encode_acknowledgement(answer)
     validate_header(frame)
     assert decode_acknowledgement([frame]) == answer
@@ -237,19 +237,20 @@ def test_a_command_that_is_not_wholly_understood_is_refused(frames, said):
 
 
 @pytest.mark.parametrize(
-    ("frames", "seq"),
+    ("frames", "claim"),
     [
-        (changed_command(dwell_s=float("nan")), 7),
-        (changed_command(schema=None, session=None), 7),
-        (changed_command(seq=-1), None),
-        (changed_command(seq="7"), None),
-        ([b"garbage"], None),
-        ([b""], None),
-        ([], None),
+        (changed_command(dwell_s=float("nan")), ("a1b2c3", 7)),
+        (changed_command(schema=None, session=None), (None, 7)),
+        (changed_command(seq=None), ("a1b2c3", None)),
+        (changed_command(seq=-1), (None, None)),
+        (changed_command(session="\n"), (None, None)),
+        ([b"garbage"], (None, None)),
+        ([b""], (None, None)),
+        ([], (None, None)),
     ],
 )
-def test_the_number_of_a_refused_command_is_read_where_it_can_be(frames, seq):
-    assert claimed_seq(frames) == seq
+def test_session_and_number_of_a_refused_command_are_read_where_they_can_be(frames, claim):
+    assert claimed(frames) == claim
 
 
 def test_an_answer_of_a_newer_instrument_is_read():
