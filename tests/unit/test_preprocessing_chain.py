@@ -75,6 +75,11 @@ def test_a_crop_may_stand_anywhere_but_behind_scaling():
         Chain((MinMaxScaling(0.0, 1.0), crop))
 
 
+def test_an_order_is_not_got_around_by_a_crop_between():
+    with pytest.raises(UsageError, match=r"^spike removal comes after bins"):
+        Chain((ExclusiveBins(3), Crop(AXIS, 430.0, 625.0), SpikeRemoval(4.6)))
+
+
 def test_an_order_is_not_got_around_by_chains_in_chains():
     scaled = Chain((MinMaxScaling(0.0, 1.0),))
     with pytest.raises(UsageError, match=r"^bins comes after scaling"):

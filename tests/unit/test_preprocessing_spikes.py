@@ -60,6 +60,19 @@ def test_the_simulated_cameras_own_spikes_are_found():
     assert (counts - cleaned)[cleaned != counts].min() > 1000
 
 
+@pytest.mark.parametrize(("channel", "judged_by"), [(0, (0, 5)), (1, (0, 5)), (900, (898, 903)), (2047, (2043, 2048))])
+def test_a_spike_gets_the_median_of_the_five_channels_around_it(run, removal, channel, judged_by):
+    spiked = run.copy()
+    spiked[7, channel] += 10_000
+    assert removal.whole(spiked)[7, channel] == np.median(spiked[7, slice(*judged_by)])
+
+
+def test_a_hole_is_no_spike(run, removal):
+    holed = run.copy()
+    holed[[0, 5], 900] = 0
+    np.testing.assert_array_equal(removal.whole(holed)[[0, 5], 900], [0, 0])
+
+
 def test_a_line_of_one_channel_that_stays_is_no_spike(run, removal):
     line = run.copy()
     line[:, 700] += 20_000
