@@ -78,6 +78,8 @@ class ModelMetadata(BaseModel):
 
     contract: Literal[1] = 1
     name: Name
+    family: str = Field("paper", description="kind of model; see docs/reference/training.md")
+    settings: dict[str, float] = Field({}, description="numbers that a model of this family was made with")
     energy_axis: EnergyAxis
     window: int = Field(ge=1, le=1024, description="number of spectra in the window")
     horizons: tuple[Annotated[int, Field(ge=1, le=MAX_HORIZONS)], ...] = Field(min_length=1, max_length=MAX_HORIZONS)
@@ -102,6 +104,10 @@ class ModelMetadata(BaseModel):
     alignment_max_shift_eV: PositiveFinite
     phase_numerator: Vector
     phase_denominator: Vector
+    phase_noise: NonNegativeFinite | None = Field(
+        None,
+        description="standard deviation of the phase measured on one training spectrum, from counting noise; absent in older files",
+    )
     variance_over_mean: PositiveFinite = Field(
         description="noise model of the training data: the variance of counts summed over neighbouring channels = this × "
         "their mean; single channels have less where neighbours share counts"

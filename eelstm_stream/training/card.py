@@ -6,34 +6,26 @@ from collections.abc import Mapping, Sequence
 
 from eelstm_stream.core.model_contract import HorizonError, ModelMetadata
 from eelstm_stream.training.evaluation import Evaluation
-
-LABELS = {
-    "persistence": "persistence",
-    "window_mean": "mean of the window",
-    "linear_extrapolation": "linear extrapolation",
-    "holt": "Holt",
-    "pca_linear_trend": "PCA + linear trend",
-    "pca_ridge": "PCA + ridge",
-    "pca_linear_trend_carried": "PCA + linear trend + carried residual",
-    "pca_ridge_carried": "PCA + ridge + carried residual",
-    "dmd": "dynamic mode decomposition",
-}
+from eelstm_stream.training.labels import label
+from eelstm_stream.training.verdict import verdict
 
 
 def write_card(
     metadata: ModelMetadata,
     evaluation: Evaluation,
     *,
+    sha256: str,
     network: str,
     course: str,
     validated_on: str,
     tested_on: Sequence[str],
+    remarks: Sequence[str],
     command: str,
 ) -> str:
     """The card's text.
 
-    network and course: what was trained and how it went; validated_on: what stopped it; command: the line that makes it
-    again. Each a sentence, without its full stop.
+    sha256: of the model file. network and course: what was trained and how it went; validated_on: what stopped it; command:
+    the line that makes it again. Each a sentence, without its full stop. remarks: on the runs, whole sentences.
     """
     axis = metadata.energy_axis
     lines = [
@@ -43,6 +35,7 @@ def write_card(
         "",
         "|  |  |",
         "|---|---|",
+        f"| SHA-256 | `{sha256}` |",
         f"| trained on | {metadata.trained_on} |",
         f"| network | {network} |",
         f"| course | {course} |",
@@ -51,22 +44,34 @@ def write_card(
         f"| reference | {metadata.reference_dwell_s:g} s and {metadata.reference_dose_pC:g} pC a frame; valid at this dwell |",
         f"| before the graph | {metadata.preprocessing} |",
         f"| noise | variance of sums over channels {metadata.variance_over_mean:.2f} × their mean |",
+        *([] if metadata.phase_noise is None else [f"| phase | {_phase(metadata)} |"]),
         f"| made again by | `{command}` |",
         "",
     ]
     for errors in evaluation.pooled:
-        lines += [f"## Errors at horizon {errors.horizon}", "", *errors_table(errors), "", *_verdict(errors), ""]
+        lines += [
+            f"## Errors at horizon {errors.horizon}",
+            "",
+            *errors_table(errors),
+            "",
+            " ".join(verdict(errors)),
+            "",
+        ]
     lines += [
         "## By run",
         "",
-        "| run | horizon | rmse | noise floor | PCA + linear trend | PCA + ridge | phase rmse |",
+        "| run | horizon | rmse | noise floor | best baseline | its rmse | phase rmse |",
         "|---|---|---|---|---|---|---|",
     ]
     for name, of_run in evaluation.by_run:
         for e in of_run:
-            strongest = (e.rmse, e.noise_floor, e.baselines["pca_linear_trend"], e.baselines["pca_ridge"])
-            counts = " | ".join(f"{error:.1f}" for error in strongest)
-            lines.append(f"| {name} | {e.horizon} | {counts} | {e.phase_rmse:.3f} |")
+            best = min(e.baselines, key=e.baselines.__getitem__)
+            lines.append(
+                f"| {name} | {e.horizon} | {e.rmse:.1f} | {e.noise_floor:.1f} | {label(best)} | {e.baselines[best]:.1f} | "
+                f"{e.phase_rmse:.3f} |"
+            )
+    if remarks:
+        lines += ["", "## What is odd about the runs", "", *(f"- {remark}" for remark in remarks)]
     lines += [
         "",
         "## What it does not know",
@@ -76,6 +81,14 @@ def write_card(
         "Made with " + ", ".join(f"{name} {version}" for name, version in sorted(metadata.versions.items())) + ".",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _phase(metadata: ModelMetadata) -> str:
+    forecast = ", ".join(f"{e.phase_rmse:.3f} at horizon {e.horizon}" for e in metadata.validation)
+    return (
+        f"measured on one spectrum to ±{metadata.phase_noise:.3f} of counting noise; forecast against measured, root mean "
+        f"square {forecast}"
+    )
 
 
 def _steps(horizons: Sequence[int]) -> str:
@@ -103,29 +116,7 @@ def errors_table(errors: HorizonError) -> list[str]:
 
 
 def _labelled(errors: Mapping[str, float]) -> dict[str, float]:
-    return {LABELS.get(name, name): error for name, error in errors.items()}
-
-
-def _verdict(errors: HorizonError) -> list[str]:
-    """Where it wins and where it loses, in words."""
-    sentences = [_compared("noisy spectra", errors.rmse, errors.baselines)]
-    if errors.rmse_clean is not None:
-        sentences.append(_compared("the noise-free truth", errors.rmse_clean, errors.baselines_clean))
-    sentences.append(_compared("the measured phase", errors.phase_rmse, errors.phase_baselines))
-    return [" ".join(sentences)]
-
-
-def _compared(target: str, error: float, baselines: Mapping[str, float]) -> str:
-    better = [LABELS.get(n, n) for n, e in baselines.items() if e < error]
-    worse = [LABELS.get(n, n) for n, e in baselines.items() if e >= error]
-    if not better:
-        return f"Against {target} it beats every baseline."
-    beats = f"beats {_listed(worse)} and " if worse else ""
-    return f"Against {target} it {beats}loses to {_listed(better)}."
-
-
-def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
+    return {label(name): error for name, error in errors.items()}
 
 
 def _limits(metadata: ModelMetadata) -> list[str]:

@@ -1,4 +1,4 @@
-"""A trained network as an ONNX graph from counts to counts, and the files that a model is made of."""
+"""A fit as an ONNX graph from counts to counts, and the files that a model is made of."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import hashlib
 import importlib
 import logging
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,9 @@ from eelstm_stream.core.model_contract import (
     ModelMetadata,
     to_properties,
 )
+from eelstm_stream.core.phase import PhaseFunctional
 from eelstm_stream.errors import EelstmError, UsageError
-from eelstm_stream.training.dataset import Fitted
+from eelstm_stream.training.fit import Fit
 from eelstm_stream.training.recipe import Recipe
 from eelstm_stream.training.tensorflow_quietly import keras_and_tensorflow, stderr_of_libraries_hushed
 
@@ -30,62 +32,82 @@ OPSET = 18
 IR_VERSION = 10  # the newest that onnxruntime 1.20 reads
 
 
-def counts_to_counts(network: Any, fitted: Fitted, recipe: Recipe) -> Any:
+def counts_to_counts(fit: Fit, phase: PhaseFunctional, recipe: Recipe) -> Any:
     """The whole model as a tf.function: `(batch, window, channel)` counts to (forecast counts, phase).
 
-    Scaling to [0, 1], the network, its inverse, and the phase functional on the forecast.
+    Where the model wants it, a second input is the history, `(batch, channel)` counts. The phase is the functional's of the
+    forecast.
     """
     _, tf = keras_and_tensorflow()
-    low, span = np.float32(fitted.low), np.float32(fitted.high - fitted.low)
-    numerator, denominator = fitted.phase.numerator, fitted.phase.denominator
+    numerator, denominator = (np.asarray(v, dtype=np.float32) for v in (phase.numerator, phase.denominator))
 
     # numpy constants, not tf.constant: a tensor from outside would come out as one more input of the graph.
-    def model(window: Any) -> tuple[Any, Any]:
-        forecast = network((window - low) / span, training=False) * span + low
-        phase = tf.reduce_sum(forecast * numerator, axis=-1) / tf.reduce_sum(forecast * denominator, axis=-1)
-        return forecast, phase
+    def model(window: Any, history: Any = None) -> tuple[Any, Any]:
+        forecast = fit.forecast(window, history)
+        return forecast, tf.reduce_sum(forecast * numerator, axis=-1) / tf.reduce_sum(forecast * denominator, axis=-1)
 
-    shape = (None, recipe.window, recipe.energy_axis.size)  # with a fixed batch the LSTMs would come out as slow loops
-    return tf.function(model, input_signature=[tf.TensorSpec(shape, tf.float32, name=WINDOW_INPUT)])
+    shapes = _input_shapes(recipe)
+    # The batch left open: with a fixed one the LSTMs would come out as slow loops.
+    signature = [tf.TensorSpec((None, *shapes[name]), tf.float32, name=name) for name in fit.inputs]
+    return tf.function(model, input_signature=signature)
 
 
-def to_onnx(network: Any, fitted: Fitted, recipe: Recipe) -> Any:
+def to_onnx(fit: Fit, phase: PhaseFunctional, recipe: Recipe) -> Any:
     """The graph as an onnx.ModelProto, without metadata, its tensors named as the contract has them.
 
-    Raises EelstmError where the conversion left no real LSTM nodes (a loop in their place runs several times slower).
+    The same fit gives the same graph to the byte. Raises EelstmError where the conversion left no real recurrent nodes (a
+    loop in their place runs several times slower).
     """
     onnx = importlib.import_module("onnx")
     logging.getLogger("tf2onnx").setLevel(logging.ERROR)
-    model = counts_to_counts(network, fitted, recipe)
+    model = counts_to_counts(fit, phase, recipe)
     with stderr_of_libraries_hushed():
         tf2onnx = importlib.import_module("tf2onnx")
         logging.getLogger("tf2onnx").setLevel(logging.ERROR)
         proto, _ = tf2onnx.convert.from_function(model, input_signature=model.input_signature, opset=OPSET)
-    found = sum(node.op_type == "LSTM" for node in proto.graph.node)
-    if found != recipe.lstm_layers:
+    found = Counter(node.op_type for node in proto.graph.node)
+    if found["Loop"] or any(found[kind] != number for kind, number in fit.recurrent.items()):
+        wanted = " and ".join(f"{number} {kind}" for kind, number in fit.recurrent.items()) or "no"
         raise EelstmError(
-            f"the export has {found} LSTM nodes for {recipe.lstm_layers} layers: check tf2onnx's version."
+            f"the export has {found['LSTM']} LSTM, {found['GRU']} GRU and {found['Loop']} Loop nodes where {wanted} "
+            "nodes were meant: check tf2onnx's version."
         )
-    _rename_tensors(proto, [i.name for i in proto.graph.input], [WINDOW_INPUT])
-    _rename_tensors(proto, [o.name for o in proto.graph.output], [FORECAST_OUTPUT, PHASE_OUTPUT])
-    channels, horizons = recipe.energy_axis.size, len(recipe.horizons)
-    _set_shape(proto.graph.input[0], [recipe.window, channels])
-    _set_shape(proto.graph.output[0], [horizons, channels])
-    _set_shape(proto.graph.output[1], [horizons])
+    outputs = {FORECAST_OUTPUT: (len(recipe.horizons), recipe.energy_axis.size), PHASE_OUTPUT: (len(recipe.horizons),)}
+    _rename_tensors(proto, fit.inputs, tuple(outputs))
+    shapes = _input_shapes(recipe) | outputs
+    for tensor in (*proto.graph.input, *proto.graph.output):
+        _set_shape(tensor, shapes[tensor.name])
     del proto.graph.value_info[:]  # inferred shapes with dimensions named unk__…, which onnxruntime infers again
     proto.ir_version = min(proto.ir_version, IR_VERSION)
     onnx.checker.check_model(proto)
     return proto
 
 
-def _rename_tensors(proto: Any, old: Sequence[str], new: Sequence[str]) -> None:
-    names = dict(zip(old, new, strict=True))
-    for node in proto.graph.node:
-        for names_of_node in (node.input, node.output):
-            for i, name in enumerate(names_of_node):
-                names_of_node[i] = names.get(name, name)
-    for tensor in (*proto.graph.input, *proto.graph.output):
-        tensor.name = names.get(tensor.name, tensor.name)
+def _input_shapes(recipe: Recipe) -> dict[str, tuple[int, ...]]:
+    return {WINDOW_INPUT: (recipe.window, recipe.energy_axis.size), HISTORY_INPUT: (recipe.energy_axis.size,)}
+
+
+def _rename_tensors(proto: Any, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    """Inputs and outputs as the contract has them, and everything inside by its number in the order of use.
+
+    tf2onnx's own names count on within a process, and its constants are ordered by them.
+    """
+    graph = proto.graph
+    names = {tensor.name: new for tensor, new in zip(graph.input, inputs, strict=True)}
+    names |= {tensor.name: new for tensor, new in zip(graph.output, outputs, strict=True)}
+    names[""] = ""  # an optional input that is not there
+    for number, node in enumerate(graph.node):
+        node.name = f"{node.op_type}_{number}"
+        for tensors in (node.input, node.output):
+            for position, name in enumerate(tensors):
+                tensors[position] = names.setdefault(name, f"tensor_{len(names)}")
+    place = {name: number for number, name in enumerate(names)}
+    constants = sorted((t for t in graph.initializer if t.name in place), key=lambda t: place[t.name])
+    del graph.initializer[:]
+    graph.initializer.extend(constants)
+    for tensor in (*graph.input, *graph.output, *graph.initializer):
+        tensor.name = names[tensor.name]
+    graph.name, graph.doc_string = "eelstm", ""
 
 
 def _set_shape(tensor: Any, sizes: Sequence[int]) -> None:
@@ -145,8 +167,12 @@ def refuse_to_overwrite(path: Path, force: bool) -> None:
             raise UsageError(f"{file} exists: choose another name, or overwrite it with --force.")
 
 
-def write_model_files(proto: Any, metadata: ModelMetadata, card: str, path: Path, *, force: bool) -> str:
+def write_model_files(
+    proto: Any, metadata: ModelMetadata, card: Callable[[str], str], path: Path, *, force: bool
+) -> str:
     """Write the model, its hash in the format of sha256sum, and its card; return the hash.
+
+    card: the card's text from the hash.
 
     All three are whole before any takes its name, and the model takes its name last: a kill on the way leaves the old
     model or none, at worst beside a hash that is not its own, which is refused when it is opened.
@@ -158,7 +184,7 @@ def write_model_files(proto: Any, metadata: ModelMetadata, card: str, path: Path
     content = proto.SerializeToString(deterministic=True)
     sha256 = hashlib.sha256(content).hexdigest()
     files = {
-        card_path(path): card.encode(),
+        card_path(path): card(sha256).encode(),
         sidecar_path(path): f"{sha256}  {path.name}\n".encode(),
         path: content,
     }

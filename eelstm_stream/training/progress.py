@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
@@ -13,13 +13,11 @@ from eelstm_stream.core.model_contract import TrainingEpoch
 
 
 class TrainingProgress:
-    """A progress bar while it is entered. Also remembers the best epoch and the course of the errors, for card and report."""
+    """A progress bar while it is entered."""
 
     def __init__(self, epochs: int) -> None:
-        self.epochs_done = 0
-        self.best_epoch = 0
-        self.best_rmse = float("inf")
-        self.curve: list[TrainingEpoch] = []
+        self._best_epoch = 0
+        self._best_rmse = float("inf")
         self._epochs = epochs
         self._console = Console(stderr=True)
         self._progress = Progress(
@@ -49,21 +47,30 @@ class TrainingProgress:
         """A stage of unknown length begins."""
         self._progress.update(self._task, description=description)
         if not self._console.is_terminal:
-            self._console.print(description, soft_wrap=True, markup=False, highlight=False)
+            self.say(description)
+
+    def say(self, sentence: str) -> None:
+        """A line that stays."""
+        self._console.print(sentence, soft_wrap=True, markup=False, highlight=False)
+
+    def train(self, done: Sequence[TrainingEpoch]) -> None:
+        """The training begins, or goes on after these epochs."""
+        self.stage("training")
+        if done:
+            best = min(done, key=lambda epoch: epoch.validation_rmse)
+            self._best_epoch, self._best_rmse = best.epoch, best.validation_rmse
+            self.say(f"going on after epoch {done[-1].epoch}")
+        # From here the time left is reckoned: epochs of another process took none of this one's.
+        self._progress.reset(self._task, total=self._epochs, completed=len(done))
 
     def epoch(self, epoch: int, training_rmse: float, validation_rmse: float) -> None:
         """An epoch is done; errors in counts."""
-        self.epochs_done = epoch
-        if math.isfinite(training_rmse) and math.isfinite(
-            validation_rmse
-        ):  # a training that ran away has no curve there
-            self.curve.append(TrainingEpoch(epoch=epoch, training_rmse=training_rmse, validation_rmse=validation_rmse))
-        if validation_rmse < self.best_rmse:
-            self.best_rmse, self.best_epoch = validation_rmse, epoch
+        if validation_rmse < self._best_rmse:
+            self._best_rmse, self._best_epoch = validation_rmse, epoch
         course = (
             f"epoch {epoch}/{self._epochs}, rmse {training_rmse:.1f}, validation {validation_rmse:.1f} "
-            f"(best {self.best_rmse:.1f} in epoch {self.best_epoch})"
+            f"(best {self._best_rmse:.1f} in epoch {self._best_epoch})"
         )
-        self._progress.update(self._task, description="training", total=self._epochs, completed=epoch, course=course)
+        self._progress.update(self._task, completed=epoch, course=course)
         if not self._console.is_terminal:
-            self._console.print(course, soft_wrap=True, markup=False, highlight=False)
+            self.say(course)

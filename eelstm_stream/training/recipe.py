@@ -9,15 +9,18 @@ from types import MappingProxyType
 from eelstm_stream.wire.messages import EnergyAxis
 
 MODEL_AXIS = EnergyAxis(offset_eV=435.0, dispersion_eV=0.1, size=1900)
+TRAJECTORY = tuple(range(1, 9))
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """Network and preprocessing. Defaults: the paper's (Table II for the network, its section on preprocessing).
+    """A family, and the numbers that it is made with. Defaults: the paper's (Table II, and its section on preprocessing).
 
+    Every family has an axis, an alignment, a window and horizons. Which of the other numbers it uses, `USED` says.
     Source: Lewis et al., Forecasting of In Situ Electron Energy Loss Spectroscopy (2022).
     """
 
+    family: str = "paper"
     energy_axis: EnergyAxis = MODEL_AXIS
     alignment_range_eV: tuple[float, float] = (
         439.0,
@@ -27,8 +30,9 @@ class Recipe:
     window: int = 8
     # The paper aims at the eighth spectrum, and by an index one off predicts the ninth. Here horizon 8 is the eighth.
     horizons: tuple[int, ...] = (8,)
-    lstm_layers: int = 3
-    lstm_units: int = 256
+    components: int = 6  # principal components that a forecast in components lies in
+    layers: int = 3  # recurrent ones, each followed by dropout
+    units: int = 256  # of each layer
     dropout: float = 0.2
     learning_rate: float = 1e-4
     batch: int = 40
@@ -43,4 +47,31 @@ class Recipe:
         return self.window + max(self.horizons)
 
 
-RECIPES: Mapping[str, Recipe] = MappingProxyType({"paper": Recipe()})
+_OF_NETWORKS = ("layers", "units", "dropout", "learning_rate", "batch", "weight_average")
+
+# Family to the numbers that it uses beside those that every family does.
+USED: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "paper": _OF_NETWORKS,
+        "gru": _OF_NETWORKS,
+        "linear": ("components",),
+        "corrected": ("components", *_OF_NETWORKS),
+    }
+)
+
+RECIPES: Mapping[str, Recipe] = MappingProxyType(
+    {
+        "paper": Recipe(),
+        "gru": Recipe(family="gru"),
+        "linear": Recipe(family="linear", horizons=TRAJECTORY),
+        "corrected": Recipe(
+            family="corrected",
+            horizons=TRAJECTORY,
+            layers=1,
+            units=32,
+            dropout=0.3,
+            learning_rate=1e-3,
+            batch=128,
+        ),
+    }
+)

@@ -15,7 +15,6 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from acquisition_sim.series import SeriesParameters, simulate_series
 from eelstm_stream.core.alignment import Alignment
 from eelstm_stream.core.model_contract import FORECAST_OUTPUT, PHASE_OUTPUT, WINDOW_INPUT, from_properties
 from eelstm_stream.core.noise import noise_floor
@@ -27,9 +26,10 @@ from eelstm_stream.training import train as training
 from eelstm_stream.training.cli import train
 from eelstm_stream.training.dataset import windows_and_targets
 from eelstm_stream.training.recipe import Recipe
-from eelstm_stream.training.train import gather, train_model
+from eelstm_stream.training.train import fit, gather, train_model
+from tests.simulated_runs import simulated
 
-QUICK = SeriesParameters(critical_dose_pC=1_000)  # transformed within 24 frames
+QUICK_pC = 1_000.0  # transformed within 24 frames
 UNSEEN_SEED = 424_242
 
 app = typer.Typer(pretty_exceptions_enable=False)
@@ -45,7 +45,7 @@ def forecast(model: Path, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def tiny_recipe(**changes: object) -> Recipe:
-    return replace(Recipe(lstm_layers=2, lstm_units=6), **changes)
+    return replace(Recipe(layers=2, units=6), **changes)
 
 
 @pytest.fixture(scope="session")
@@ -53,7 +53,7 @@ def tiny_runs(tmp_path_factory) -> list[Path]:
     folder = tmp_path_factory.mktemp("tiny")
     paths = [folder / f"run-{seed}.hspy" for seed in range(4)]
     for seed, path in enumerate(paths):
-        save_recording(simulate_series(24, seed=seed, parameters=QUICK), path)
+        save_recording(simulated(24, seed, critical_dose_pC=QUICK_pC), path)
     return paths
 
 
@@ -68,9 +68,9 @@ def trained(tiny_runs, tmp_path_factory) -> SimpleNamespace:
     out = tmp_path_factory.mktemp("trained") / "tiny.onnx"
     kept = {}
 
-    def keep(network, fitted, recipe):
-        kept.update(network=network, fitted=fitted)
-        return to_onnx(network, fitted, recipe)
+    def keep(fit, phase, recipe):
+        kept.update(network=fit.network, phase=phase)
+        return to_onnx(fit, phase, recipe)
 
     to_onnx = training.to_onnx
     with pytest.MonkeyPatch.context() as patch:
@@ -87,11 +87,11 @@ def trained(tiny_runs, tmp_path_factory) -> SimpleNamespace:
 def test_onnx_and_keras_agree_to_1e_minus_5(trained, tiny_recordings):
     material = gather(tiny_recordings[:3], tiny_recordings[3:], Recipe())
     windows, _ = windows_and_targets(material.test[0].counts, Recipe())
-    fitted, span = trained.fitted, trained.fitted.high - trained.fitted.low
-    from_keras = trained.network.predict((windows - fitted.low) / span, verbose=0) * span + fitted.low
+    low, span = material.fitted.low, material.fitted.span
+    from_keras = trained.network.predict((windows - low) / span, verbose=0) * span + low
     counts, phase = forecast(trained.out, windows)
     np.testing.assert_allclose(counts, from_keras, rtol=1e-5)
-    np.testing.assert_allclose(phase, fitted.phase(counts), atol=1e-4)
+    np.testing.assert_allclose(phase, trained.phase(counts), atol=1e-4)
 
 
 def test_the_command_prints_one_json_object_with_the_figures_of_evaluate(trained):
@@ -121,32 +121,34 @@ def test_hash_and_card_lie_beside_the_model_and_nothing_else(trained):
 
 def test_a_trajectory_has_an_output_for_each_horizon(tiny_recordings):
     from eelstm_stream.training.export import OnnxForecaster, to_onnx
-    from eelstm_stream.training.network import build_network
 
     recipe = tiny_recipe(horizons=(1, 2, 8))
     material = gather(tiny_recordings[:3], tiny_recordings[3:], recipe)
-    network = build_network(recipe, np.full(1900, 0.3, np.float32))
-    proto = to_onnx(network, material.fitted, recipe)
+    fitted = fit(material, recipe, seed=0, epochs=1, patience=1, report=lambda *_: None)
+    proto = to_onnx(fitted, material.fitted.phase, recipe)
     windows, _ = windows_and_targets(material.test[0].counts, recipe)
     counts, _ = OnnxForecaster(proto, batch=5)(windows, windows[:, 0])
     assert counts.shape == (9, 3, 1900)
-    span = material.fitted.high - material.fitted.low
-    scaled = network.predict((windows - material.fitted.low) / span, verbose=0)
-    np.testing.assert_allclose(counts, scaled * span + material.fitted.low, rtol=1e-5)
-
-
-def test_the_same_seed_gives_the_same_model(tiny_recordings, tmp_path):
-    windows, _ = windows_and_targets(
-        gather(tiny_recordings[:3], tiny_recordings[3:], Recipe()).test[0].counts, Recipe()
+    low, span = material.fitted.low, material.fitted.span
+    np.testing.assert_allclose(
+        counts, fitted.network.predict((windows - low) / span, verbose=0) * span + low, rtol=1e-5
     )
-    # Their files differ in the names of inner tensors, which tf2onnx counts up within a process.
-    first, again = (
-        train_model(
-            tiny_recordings[:3], tiny_recordings[3:], tmp_path / f"m{i}.onnx", recipe=tiny_recipe(), seed=1, epochs=1
+
+
+def test_the_same_seed_gives_the_same_file(tiny_recordings, tmp_path):
+    files = []
+    for folder in ("first", "again"):
+        (tmp_path / folder).mkdir()
+        trained = train_model(
+            tiny_recordings[:3],
+            tiny_recordings[3:],
+            tmp_path / folder / "m.onnx",
+            recipe=tiny_recipe(),
+            seed=1,
+            epochs=1,
         )
-        for i in range(2)
-    )
-    np.testing.assert_array_equal(forecast(first.path, windows)[0], forecast(again.path, windows)[0])
+        files.append(trained.path.read_bytes())
+    assert files[0] == files[1]
 
 
 # --- what is refused, and what is left behind -----------------------------------------------------------------------
@@ -159,25 +161,13 @@ def test_nothing_is_overwritten_unless_forced(trained, tiny_runs):
     assert trained.out.read_bytes() == before
 
 
-@pytest.mark.parametrize("stop", [KeyboardInterrupt, EelstmError("stopped")])
-def test_a_training_that_is_stopped_leaves_nothing(tiny_recordings, tmp_path, monkeypatch, stop):
-    def interrupted(*arguments, report, **options):
-        report(1, 300.0, 310.0)
-        raise stop
-
-    monkeypatch.setattr(training, "train_network", interrupted)
-    with pytest.raises(stop if isinstance(stop, type) else type(stop)):
-        train_model(tiny_recordings[:3], tiny_recordings[3:], tmp_path / "m.onnx")
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_a_disk_that_fails_half_way_leaves_the_old_model(trained, tmp_path, monkeypatch):
     from eelstm_stream.training.export import write_model_files
 
     proto = onnx.load(trained.out)
     meta = from_properties({p.key: p.value for p in proto.metadata_props}, "m")
     out = tmp_path / "m.onnx"
-    write_model_files(proto, meta, "card", out, force=False)
+    write_model_files(proto, meta, lambda sha256: "card", out, force=False)
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
 
     def full(descriptor: int) -> None:
@@ -185,7 +175,7 @@ def test_a_disk_that_fails_half_way_leaves_the_old_model(trained, tmp_path, monk
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(EelstmError, match=r"m\.onnx couldn't be written: No space left"):
-        write_model_files(proto, meta, "another card", out, force=True)
+        write_model_files(proto, meta, lambda sha256: "another card", out, force=True)
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 
 
@@ -234,7 +224,7 @@ def test_without_the_extra_it_says_what_to_install(tiny_recordings, tmp_path, mo
 def shipped() -> SimpleNamespace:
     proto = onnx.load(SHIPPED_MODEL)
     meta = from_properties({p.key: p.value for p in proto.metadata_props}, SHIPPED_MODEL.name)
-    run = simulate_series(160, seed=UNSEEN_SEED)
+    run = simulated(160, UNSEEN_SEED)
     alignment = Alignment(
         meta.alignment_reference, meta.energy_axis, meta.alignment_range_eV, meta.alignment_max_shift_eV
     )

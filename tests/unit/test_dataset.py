@@ -7,13 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from acquisition_sim.series import SeriesParameters, simulate_series
 from eelstm_stream.errors import UnusableInputError, UsageError
 from eelstm_stream.io.recordings import Recording, recording_sha256
+from eelstm_stream.training.conditions import common_conditions
 from eelstm_stream.training.dataset import (
     Segment,
     alignment_reference,
-    common_conditions,
     prepare,
     split_by_run,
     target_frames,
@@ -22,9 +21,10 @@ from eelstm_stream.training.dataset import (
 )
 from eelstm_stream.training.recipe import Recipe
 from eelstm_stream.training.train import gather
+from tests.simulated_runs import simulated
 
 PAPER = Recipe()
-QUICK = SeriesParameters(critical_dose_pC=1_000)  # transformed within 24 frames
+QUICK_pC = 1_000.0  # transformed within 24 frames
 
 
 def named(recording: Recording, name: str) -> Recording:
@@ -33,7 +33,7 @@ def named(recording: Recording, name: str) -> Recording:
 
 @pytest.fixture(scope="module")
 def runs() -> list[Recording]:
-    return [named(simulate_series(24, seed=seed, parameters=QUICK), f"run-{seed}") for seed in range(4)]
+    return [named(simulated(24, seed, critical_dose_pC=QUICK_pC), f"run-{seed}") for seed in range(4)]
 
 
 @pytest.fixture(scope="module")
@@ -176,8 +176,8 @@ def test_the_reference_is_not_blurred_by_runs_that_are_calibrated_differently(ru
 
 
 def test_frames_of_another_current_are_brought_to_the_reference_dose():
-    steady = simulate_series(20, seed=1)
-    wandering = simulate_series(20, seed=1, beam_current_pA=np.linspace(220, 240, 20))
+    steady = simulated(20, 1)
+    wandering = simulated(20, 1, current_pA=np.linspace(220, 240, 20))
     conditions = common_conditions([steady, wandering], PAPER)
     reference = alignment_reference([steady], conditions, PAPER)
     sums = [prepare(r, conditions, reference, PAPER).counts.sum(axis=1) for r in (steady, wandering)]
@@ -193,47 +193,7 @@ def test_a_recordings_hash_is_of_what_it_holds(runs):
     assert recording_sha256(runs[0]) != recording_sha256(runs[1])
 
 
-# --- refusals -------------------------------------------------------------------------------------------------------
-
-
-def other_axis(run: Recording, **changes: float) -> Recording:
-    return replace(run, energy_axis=run.energy_axis.model_copy(update=changes))
-
-
-@pytest.mark.parametrize(
-    ("change", "complaint"),
-    [
-        (lambda r: other_axis(r, offset_eV=425.0), r"^odd covers 425\.0 to .* and run-0 424\.0 to"),
-        (lambda r: replace(r, dwell_s=r.dwell_s * 2), r"^odd has a dwell of 0\.8 s, and run-0 of 0\.4 s"),
-        (lambda r: replace(r, beam_current_pA=None), r"known for run-0 and not for odd: .*--current"),
-        (lambda r: replace(r, beam_current_pA=r.beam_current_pA * 3), r"^odd has 276 pC a frame, and run-0 92 pC"),
-        (
-            lambda r: replace(
-                r, counts=r.counts[:15], dwell_s=r.dwell_s[:15], beam_current_pA=None, clean_counts=None, phase=None
-            ),
-            r"^odd has 15 frames, and a window of 8 with a horizon of 8 needs 16",
-        ),
-    ],
-)
-@pytest.mark.parametrize("where", ["trained on", "tested on"])
-def test_a_run_that_does_not_fit_is_refused_by_name(runs, change, complaint, where):
-    odd = named(change(runs[1]), "odd")
-    training, test = ([runs[0], odd, runs[2]], runs[3:]) if where == "trained on" else (runs[:3], [odd])
-    with pytest.raises(UnusableInputError, match=complaint):
-        gather(training, test, PAPER)
-
-
-def test_one_frame_of_another_dwell_is_enough(runs):
-    dwell_s = runs[1].dwell_s.copy()
-    dwell_s[7] = 0.1
-    with pytest.raises(UnusableInputError, match=r"run-1 has a dwell of 0\.1 s"):
-        gather([runs[0], replace(runs[1], dwell_s=dwell_s), runs[2]], runs[3:], PAPER)
-
-
-def test_runs_that_do_not_cover_the_models_axis_are_refused(runs):
-    shifted = [other_axis(run, offset_eV=440.0) for run in runs]
-    with pytest.raises(UnusableInputError, match=r"run-0 covers 440\.0 .* the model needs 435\.0 to 624\.9"):
-        gather(shifted[:3], shifted[3:], PAPER)
+# --- refusals ------------------------------------------------------------------------------------------------------
 
 
 def test_one_short_run_can_not_be_split(runs):
