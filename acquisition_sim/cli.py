@@ -16,6 +16,8 @@ sim = typer.Typer(
 
 sim.command()(record)
 
+FRAMES = 160  # of a simulated session, as many as in most of the paper's
+
 Config = Annotated[Path | None, typer.Option(help="TOML file; this program reads its table `sim`.")]
 Speed = Annotated[
     str | None, typer.Option(help="Times real time, or `max`: as fast as the slowest reader.", show_default="1")
@@ -30,6 +32,11 @@ Snapshot = Annotated[
     str | None, typer.Option(help="Where to answer late joiners.", show_default="tcp://127.0.0.1:17811")
 ]
 Instrument = Annotated[str | None, typer.Option(help="Name in every topic.", show_default="microscope")]
+Command = Annotated[
+    str | None, typer.Option(help="Where to take commands, if it does.", show_default="tcp://127.0.0.1:17813")
+]
+PresetName = Annotated[str | None, typer.Option(help="Name of a preset.", show_default="srtio3-300kV")]
+PresetFile = Annotated[Path | None, typer.Option("--presets", help="File of presets, in place of the shipped one.")]
 WaitReaders = Annotated[int | None, typer.Option(help="Start once so many readers have subscribed to spectra.")]
 Json = Annotated[bool, typer.Option("--json", help="Say on stdout, as one JSON object, when and where it is ready.")]
 WithParent = Annotated[bool, typer.Option("--with-parent", hidden=True)]
@@ -55,7 +62,9 @@ def replay(
     with_parent: WithParent = False,
 ) -> None:
     """Play a recording as a live instrument."""
+    from acquisition_sim.replaying import Replay  # noqa: PLC0415
     from eelstm_stream.io.recordings import load_recording  # noqa: PLC0415
+    from eelstm_stream.io.stopping import Stop  # noqa: PLC0415
 
     settings = _settings(
         config,
@@ -68,15 +77,32 @@ def replay(
         wait_readers=wait_readers,
     )
     recording = load_recording(file, dwell_s=dwell, beam_current_pA=current)
-    _play(settings, _passes(recording, loop), as_json, with_parent)
+    with Stop(with_parent=with_parent) as stop:
+        Replay(settings, stop, as_json=as_json).play(_passes(recording, loop))
 
 
 @sim.command()
 def run(
-    frames: Annotated[int, typer.Option(min=1, max=20_000, help="Spectra in a session.")] = 160,
-    seed: Annotated[int, typer.Option(min=0, max=2**63, help="The same seed gives the same spectra.")] = 0,
-    dwell: Annotated[float, typer.Option(help="Exposure per spectrum, s.")] = 0.4,
-    current: Annotated[float, typer.Option(help="Probe current about which runs vary, pA.")] = 230.0,
+    preset: PresetName = None,
+    presets: PresetFile = None,
+    frames: Annotated[
+        int | None, typer.Option(min=1, help="Spectra in a session.", show_default="160, or no limit with --obey")
+    ] = None,
+    seed: Annotated[
+        int,
+        typer.Option(min=0, max=2**63, help="The same seed gives the same spectra; the next session takes the next."),
+    ] = 0,
+    dwell: Annotated[float | None, typer.Option(help="Exposure per spectrum at the start, s.")] = None,
+    current: Annotated[float | None, typer.Option(help="Probe current about which runs vary, pA.")] = None,
+    fixed: Annotated[bool, typer.Option("--fixed", help="The preset as it stands: runs don't vary about it.")] = False,
+    obey: Annotated[
+        bool, typer.Option("--obey", help="Take commands: the beam is blanked until it is commanded on, under a lease.")
+    ] = False,
+    truth: Annotated[
+        Path | None,
+        typer.Option(help="Write the frames with their noise-free counts and phase to this .hspy at the end."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite what --truth finds there.")] = False,
     speed: Speed = None,
     loop: Loop = False,
     spectra: Spectra = None,
@@ -84,26 +110,42 @@ def run(
     instrument: Instrument = None,
     publish: Publish = None,
     snapshot: Snapshot = None,
+    command: Command = None,
     wait_readers: WaitReaders = None,
     config: Config = None,
     as_json: Json = False,
     with_parent: WithParent = False,
 ) -> None:
-    """Simulate SrTiO3 that is damaged by the beam, as a live instrument."""
-    from acquisition_sim.simulated_run import preset_for_runs, simulate_run  # noqa: PLC0415
+    """Simulate a specimen that is damaged by the beam, in a live instrument."""
+    from acquisition_sim.flights import fly_simulations  # noqa: PLC0415
+    from acquisition_sim.presets import DEFAULT_PRESET, PRESETS  # noqa: PLC0415
+    from acquisition_sim.simulated_run import preset_for_runs  # noqa: PLC0415
 
     settings = _settings(
         config,
         instrument=instrument,
         publish=publish,
         snapshot=snapshot,
+        command=command,
         speed=speed,
         spectra=spectra,
         seconds=seconds,
         wait_readers=wait_readers,
     )
-    simulated = simulate_run(preset_for_runs(dwell_s=dwell, current_pA=current), frames, seed)
-    _play(settings, _passes(simulated.recording, loop), as_json, with_parent)
+    fly_simulations(
+        settings,
+        preset_for_runs(
+            preset or DEFAULT_PRESET, path=presets or PRESETS, dwell_s=dwell, current_pA=current, fixed=fixed
+        ),
+        seed=seed,
+        frames=frames or (None if obey else FRAMES),
+        loop=loop,
+        obeys=obey,
+        truth=truth,
+        force=force,
+        as_json=as_json,
+        with_parent=with_parent,
+    )
 
 
 def _settings(config: Path | None, **flags: Any) -> Any:
@@ -117,11 +159,3 @@ def _passes(recording: Any, loop: bool) -> Iterator[Any]:
     yield recording
     while loop:
         yield recording
-
-
-def _play(settings: Any, recordings: Any, as_json: bool, with_parent: bool) -> None:
-    from acquisition_sim.simd import LiveInstrument  # noqa: PLC0415
-    from eelstm_stream.io.stopping import Stop  # noqa: PLC0415
-
-    with Stop(with_parent=with_parent) as stop:
-        LiveInstrument(settings, stop, as_json=as_json).play(recordings)

@@ -1,56 +1,49 @@
-"""A live instrument on the wire: plays recordings as if they were being acquired. The shell of the simulator.
+"""What every live instrument of the simulator shares: its settings, its sockets, and sessions one after the other. A shell.
 
-Publishes session start, spectra, gaps and session end, and answers late joiners with the session and its newest spectra.
-Each pass over a recording is a session of its own: a loop's seam is no measurement, so no window may span it.
+`replaying.py` plays recordings as they are, `live.py` flies an instrument that has a specimen, or a recording, under its beam.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections import deque
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from datetime import datetime, timedelta
-from typing import Annotated, ClassVar
+from datetime import timedelta
+from typing import Annotated, Any, ClassVar, Generic, TypeVar
 
-import zmq
 from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt
 
-from acquisition_sim.pacing import Pacing
 from eelstm_stream.core.dose import frame_dose_pC
 from eelstm_stream.io import clock
 from eelstm_stream.io.announce import ready, say
 from eelstm_stream.io.config import Settings
-from eelstm_stream.io.recordings import Recording
+from eelstm_stream.io.instrument_server import InstrumentServer
 from eelstm_stream.io.sockets import (
     DEFAULT_INSTRUMENT,
+    INSTRUMENT_COMMAND,
     INSTRUMENT_PUBLISH,
     INSTRUMENT_SNAPSHOT,
-    LINGER_MS,
     Endpoint,
-    Readers,
-    bound_endpoint,
-    publisher,
-    snapshot_server,
 )
 from eelstm_stream.io.stopping import Stop
-from eelstm_stream.wire.codec import WireError, decode_snapshot_request, encode, encode_snapshot
 from eelstm_stream.wire.messages import (
-    MAX_SNAPSHOT_SPECTRA,
     MAX_TEXT,
+    Acknowledgement,
+    BeamReport,
     Gap,
     InstrumentName,
-    Message,
+    InstrumentStatus,
     Payload,
     SessionEnd,
     SessionStart,
     Spectrum,
 )
 
-PATIENT_LINGER_MS = 60_000
-LOOK_UP_EVERY = 16  # spectra sent at full speed between two looks at the other sockets
+STATUS_EVERY_S = 1.0
+HELD_UP = "the simulator was held up, and the instrument's time went on"
 
 
-def _sendable(text: str) -> str:
+def sendable(text: str) -> str:
     """A file's name, or what it says of its specimen, as a header takes it: no lone surrogates, and not too long."""
     return text.encode("utf-8", "replace").decode()[:MAX_TEXT]
 
@@ -67,6 +60,7 @@ class SimSettings(Settings):
     instrument: InstrumentName = Field(DEFAULT_INSTRUMENT, description="name in every topic")
     publish: Endpoint = Field(INSTRUMENT_PUBLISH, description="where to publish")
     snapshot: Endpoint = Field(INSTRUMENT_SNAPSHOT, description="where to answer late joiners")
+    command: Endpoint = Field(INSTRUMENT_COMMAND, description="where to take commands, if it takes any")
     # Bounds that keep deadlines within the clock's nanoseconds.
     speed: Annotated[Annotated[PositiveFloat, Field(ge=1e-6, le=1e6)] | None, BeforeValidator(_speed)] = Field(
         1.0, description="times real time, or max"
@@ -76,197 +70,151 @@ class SimSettings(Settings):
     seconds: Annotated[PositiveFloat, Field(le=1e8)] | None = Field(None, description="end after this time, s")
 
 
-class LiveInstrument:
-    """An instrument that plays recordings."""
+T = TypeVar("T")  # what a session plays
 
-    def __init__(self, settings: SimSettings, stop: Stop, *, as_json: bool = False) -> None:
+
+class Player(ABC, Generic[T]):
+    """An instrument on the wire, whose sessions follow each other. Each is a clean start: no window may span two."""
+
+    def __init__(self, settings: SimSettings, stop: Stop, *, as_json: bool = False, obeys: bool = False) -> None:
         """Bind. Raises EelstmError where a port is taken; nothing is left bound then."""
         self._settings = settings
         self._stop = stop
         self._as_json = as_json
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        try:
-            self._out = publisher(self._context, settings.publish, wait_for_readers=settings.speed is None)
-            self._snapshots = snapshot_server(self._context, settings.snapshot)
-        except Exception:
-            self._context.destroy(linger=0)
-            raise
-        self._poller = zmq.Poller()
-        for socket in (self._out, self._snapshots):
-            self._poller.register(socket, zmq.POLLIN)
-        stop.register(self._poller)
-        self._readers = Readers(settings.instrument)
-        self._session_start: list[bytes] | None = None  # encoded, for late joiners, while a session lasts
-        self._newest: deque[list[bytes]] = deque(maxlen=MAX_SNAPSHOT_SPECTRA)
-        self._sent_spectra = 0
+        self._obeys = obeys
+        self._server = InstrumentServer(
+            settings.instrument,
+            stop,
+            publish=settings.publish,
+            snapshot=settings.snapshot,
+            command=settings.command if obeys else None,
+            wait_for_readers=settings.speed is None,
+        )
+        self._session = ""
+        self._started_at = clock.utc_now()
+        self._sent = {"session": 0, "status": 0}  # messages of these kinds in this session: their seq
+        self._sent_spectra = 0  # over all sessions
         self._ends_ns: int | None = None
+        self._status_due_ns = 0
+        self._accepted = self._refused = 0
 
-    def play(self, recordings: Iterable[Recording]) -> int:
-        """Play recordings one after the other, each as a session, until they or the limits of the settings end.
+    def play(self, sessions: Iterable[T]) -> int:
+        """Play sessions until they or the limits of the settings end.
 
         Returns the number of spectra published. Sockets are closed at the end, with the last messages sent.
         """
         try:
-            ready("sim", self._as_json, publish=bound_endpoint(self._out), snapshot=bound_endpoint(self._snapshots))
-            self._wait_for_readers()
+            ready("sim", self._as_json, **self._server.endpoints)
+            while self._server.readers.of("spectrum") < self._settings.wait_readers and not self._stop.requested:
+                self._server.look(1000)
+                self._refuse_without_session()
             if self._settings.seconds is not None:
                 self._ends_ns = clock.monotonic_ns() + round(self._settings.seconds * 1e9)
-            for recording in recordings:
+            for session in sessions:
                 if self._is_over():
                     break
-                self._play_session(recording)
+                self._play_session(session)
             say("sim", f"ended after {self._sent_spectra} spectra")
             return self._sent_spectra
         finally:
-            # A replay that waits for its readers lets them take what is queued, unless it was told to stop.
-            patient = self._settings.speed is None and not self._stop.requested
-            self._context.destroy(linger=PATIENT_LINGER_MS if patient else LINGER_MS)
+            self._server.close()
+
+    @abstractmethod
+    def _play_session(self, played: T) -> None:
+        """One session, from its start to its end."""
 
     def _is_over(self) -> bool:
         enough = self._settings.spectra is not None and self._sent_spectra >= self._settings.spectra
         late = self._ends_ns is not None and clock.monotonic_ns() >= self._ends_ns
         return enough or late or self._stop.requested
 
-    def _play_session(self, recording: Recording) -> None:
-        session = uuid.uuid4().hex[:16]
-        started_at = clock.utc_now()
-        frames = len(recording.counts)
-        period_s = float(recording.dwell_s[0])
-        self._newest.clear()
-        start = SessionStart(
-            session=session,
-            seq=0,
-            sent_mono_ns=clock.monotonic_ns(),
-            instrument=self._settings.instrument,
-            source="simulation" if recording.simulated else "replay",
-            source_name=_sendable(recording.name),
-            specimen=_sendable(recording.specimen),
-            energy_axis=recording.energy_axis,
-            dwell_s=period_s,
-            beam_energy_keV=recording.beam_energy_keV,
-            beam_current_pA=None if recording.beam_current_pA is None else float(recording.beam_current_pA[0]),
-            convergence_mrad=recording.convergence_mrad,
-            collection_mrad=recording.collection_mrad,
-            dose_is_relative=recording.beam_current_pA is None,
-            expected_spectra=frames,
-            started_at=started_at,
-            clock_id=clock.clock_id(),
-        )
-        self._session_start = encode(self._settings.instrument, start)
-        self._send(self._session_start)
+    # Messages
 
-        pacing = Pacing(clock.monotonic_ns(), recording.dwell_s, self._settings.speed)
-        frame = published = 0
-        announcements = 1
-        while frame < frames and not self._is_over():
-            self._wait_for(pacing.deadline_ns(frame), frame)
-            if self._is_over():
-                break
-            in_time = min(pacing.first_frame_in_time(frame, clock.monotonic_ns()), frames)
-            if in_time > frame:
-                reason = "the simulator was held up, and the instrument's time went on"
-                gap = Gap(
-                    session=session,
-                    seq=announcements,
-                    sent_mono_ns=clock.monotonic_ns(),
-                    first_seq=frame,
-                    last_seq=in_time - 1,
-                    reason=reason,
-                )
-                self._publish(gap)
-                announcements += 1
-                frame = in_time
-                continue
-            self._publish_spectrum(recording, session, frame, started_at + timedelta(seconds=pacing.begins_s(frame)))
-            frame += 1
-            published += 1
-        self._session_start = None
-        self._publish(
-            SessionEnd(
-                session=session,
-                seq=announcements,
-                sent_mono_ns=clock.monotonic_ns(),
-                reason="finished" if frame >= frames else "stopped",
-                spectra=published,
+    def _envelope(self, kind: str) -> dict[str, Any]:
+        """Session, number and time of a message that is not a spectrum."""
+        seq = self._sent[kind]
+        self._sent[kind] += 1
+        return {"session": self._session, "seq": seq, "sent_mono_ns": clock.monotonic_ns()}
+
+    def _begin(self, **context: Any) -> None:
+        """Publish the start of a session. context: what its message says beyond what every session says."""
+        self._session = uuid.uuid4().hex[:16]
+        self._started_at = clock.utc_now()
+        self._sent = {"session": 0, "status": 0}
+        self._status_due_ns = 0
+        self._server.publish(
+            SessionStart(
+                **self._envelope("session"),
+                instrument=self._settings.instrument,
+                started_at=self._started_at,
+                clock_id=clock.clock_id(),
+                **context,
             )
         )
 
-    def _publish_spectrum(self, recording: Recording, session: str, frame: int, acquired_at: datetime) -> None:
-        dwell_s = float(recording.dwell_s[frame])
-        current_pA = None if recording.beam_current_pA is None else float(recording.beam_current_pA[frame])
+    def _publish_spectrum(
+        self,
+        seq: int,
+        counts: Payload,
+        *,
+        began_s: float,
+        dwell_s: float,
+        current_pA: float | None,
+        dose_before_pC: float | None = None,
+    ) -> None:
+        """began_s: start of exposure, by the instrument's time, s since the start of the session."""
+        acquired_at = self._started_at + timedelta(seconds=began_s)
         spectrum = Spectrum(
-            session=session,
-            seq=frame,
+            session=self._session,
+            seq=seq,
             sent_mono_ns=clock.monotonic_ns(),
             dtype="<f4",
-            shape=(recording.energy_axis.size,),
+            shape=(len(counts),),
             dwell_s=dwell_s,
             beam_current_pA=current_pA,
             dose_pC=None if current_pA is None else frame_dose_pC(current_pA, dwell_s),
+            dose_before_pC=dose_before_pC,
             acquired_at=acquired_at,
             acquired_until=acquired_at + timedelta(seconds=dwell_s),
         )
-        self._newest.append(self._publish(spectrum, recording.counts[frame]))
+        self._server.publish(spectrum, counts)
         self._sent_spectra += 1
 
-    # Time and sockets
+    def _publish_gap(self, first_seq: int, last_seq: int, reason: str) -> None:
+        gap = Gap(**self._envelope("session"), first_seq=first_seq, last_seq=last_seq, reason=reason)
+        self._server.publish(gap)
 
-    def _wait_for_readers(self) -> None:
-        while self._readers.of("spectrum") < self._settings.wait_readers and not self._stop.requested:
-            self._look_up(1000)
+    def _publish_status(self, text: str, beam: BeamReport | None = None, notes: tuple[str, ...] = ()) -> None:
+        self._status_due_ns = clock.monotonic_ns() + round(STATUS_EVERY_S * 1e9)
+        self._server.publish(
+            InstrumentStatus(
+                **self._envelope("status"),
+                sender="simulator",
+                state="blanked" if beam is not None and beam.readback.blanked else "exposing",
+                text=sendable(text),
+                clock_id=clock.clock_id(),
+                obeys=self._obeys,
+                beam=beam,
+                accepted=self._accepted,
+                refused=self._refused,
+                notes=notes,
+            )
+        )
 
-    def _wait_for(self, deadline_ns: int | None, frame: int) -> None:
-        """Serve the other sockets until the deadline, or the end if that is sooner; at full speed only now and then."""
-        if deadline_ns is None:
-            if frame % LOOK_UP_EVERY == 0:
-                self._look_up(0)
-            return
-        if self._ends_ns is not None:
-            deadline_ns = min(deadline_ns, self._ends_ns)
-        while not self._stop.requested:
-            remaining_ns = deadline_ns - clock.monotonic_ns()
-            if remaining_ns < 2_000_000:
-                self._look_up(0)
-                self._stop.wait((deadline_ns - clock.monotonic_ns()) / 1e9)  # zmq polls to the millisecond only
-                return
-            self._look_up(remaining_ns // 1_000_000 - 1)
+    def _end(self, *, finished: bool, spectra: int) -> None:
+        end = SessionEnd(**self._envelope("session"), reason="finished" if finished else "stopped", spectra=spectra)
+        self._server.publish(end)
 
-    def _look_up(self, timeout_ms: int) -> None:
-        arrived = dict(self._poller.poll(timeout_ms))
-        if self._stop.check(arrived):
-            return
-        if self._out in arrived:
-            self._readers.count(self._out.recv())
-        if self._snapshots in arrived:
-            self._answer_late_joiner(self._snapshots.recv_multipart())
-
-    def _answer_late_joiner(self, frames: list[bytes]) -> None:
-        identity, *request = frames
-        try:
-            wanted = decode_snapshot_request(request).spectra
-            known = [] if self._session_start is None else [self._session_start]
-            newest = list(self._newest)[-wanted:] if known and wanted else []
-            answer = encode_snapshot([*known, *newest])
-        except WireError as error:
-            answer = encode_snapshot([], refused=str(error))
-        try:
-            self._snapshots.send_multipart([identity, *answer])
-        except zmq.ZMQError:
-            return  # the asker has gone, or does not read: its loss
-
-    def _publish(self, message: Message, payload: Payload | None = None) -> list[bytes]:
-        frames = encode(self._settings.instrument, message, payload)
-        self._send(frames)
-        return frames
-
-    def _send(self, frames: list[bytes]) -> None:
-        """Send; at full speed, wait for the slowest reader, yet still end when asked to."""
-        while True:
-            try:
-                self._out.send_multipart(frames)
-            except zmq.Again:
-                self._look_up(0)
-                if self._stop.requested:
-                    return
-            else:
-                return
+    def _refuse_without_session(self) -> None:
+        for received in self._server.commands():
+            self._refused += 1
+            refusal = Acknowledgement(
+                session=received.session,
+                seq=received.seq,
+                sent_mono_ns=clock.monotonic_ns(),
+                clock_id=clock.clock_id(),
+                outcome="refused",
+                limit="session" if received.command else "malformed",
+                reason=received.malformed or "no session is running.",
+            )
+            self._server.acknowledge(received, refusal)

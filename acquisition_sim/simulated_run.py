@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -15,7 +16,7 @@ from numpy.typing import ArrayLike
 from acquisition_sim import programme
 from acquisition_sim.beam import Order, refusal
 from acquisition_sim.microscope import Microscope
-from acquisition_sim.presets import DEFAULT_PRESET, Preset, load_preset
+from acquisition_sim.presets import DEFAULT_PRESET, PRESETS, Preset, load_preset
 from acquisition_sim.programme import Step
 from acquisition_sim.variation import NONE, require_possible, varied
 from eelstm_stream.errors import UsageError
@@ -37,13 +38,18 @@ class SimulatedRun:
 
 
 def preset_for_runs(
-    name: str = DEFAULT_PRESET, *, dwell_s: float | None = None, current_pA: float | None = None, fixed: bool = False
+    name: str = DEFAULT_PRESET,
+    *,
+    path: Path = PRESETS,
+    dwell_s: float | None = None,
+    current_pA: float | None = None,
+    fixed: bool = False,
 ) -> Preset:
     """A preset from which runs are drawn: with another dwell or current where one is given, and alike all if `fixed`.
 
     Raises UsageError where there is no such preset, or where its limits, or those of the variation about it, are passed.
     """
-    preset = load_preset(name)
+    preset = load_preset(name, path)
     order = Order(
         current_pA=preset.beam.current_pA if current_pA is None else current_pA,
         dwell_s=preset.beam.dwell_s if dwell_s is None else dwell_s,
