@@ -207,9 +207,7 @@ def _made(experiment: Experiment, runs: Sequence[PlannedRun], folder: Path, work
     # Fresh processes: a fork would copy the locks of the progress bar's thread as they happen to stand.
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_begin_worker)
     try:
-        with (
-            _interrupts_held_back()
-        ):  # the workers inherit it: Ctrl-C is for this process, which lets runs in progress finish
+        with _interrupts_held_back():
             futures = [pool.submit(make_run, experiment, run, folder) for run in runs]
         for future in as_completed(futures):
             yield future.result()
@@ -224,6 +222,7 @@ def _made(experiment: Experiment, runs: Sequence[PlannedRun], folder: Path, work
 
 @contextmanager
 def _interrupts_held_back() -> Iterator[None]:
+    """Processes started meanwhile never see Ctrl-C: it is for the one that leads, which lets runs in progress finish."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
