@@ -7,20 +7,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from acquisition_sim.series import SeriesParameters, simulate_series
 from eelstm_stream.core.baselines import fit_baselines
 from eelstm_stream.training.dataset import windows_and_targets
 from eelstm_stream.training.evaluation import evaluate
+from eelstm_stream.training.material import Material, gather
 from eelstm_stream.training.recipe import Recipe
-from eelstm_stream.training.train import Material, gather
+from tests.simulated_runs import simulated
 
 RECIPE = Recipe(horizons=(1, 8))
-QUICK = SeriesParameters(critical_dose_pC=1_500)
+QUICK_pC = 1_500.0
 
 
 @pytest.fixture(scope="module")
 def material() -> Material:
-    recordings = [simulate_series(48, seed=seed, parameters=QUICK) for seed in range(6)]
+    recordings = [simulated(48, seed, critical_dose_pC=QUICK_pC) for seed in range(6)]
     return gather(recordings[:4], recordings[4:], RECIPE)
 
 
