@@ -63,7 +63,14 @@ class Checkpoints:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if not self.saved:
+            self.discard()
         os.close(self._lock)
+
+    @property
+    def saved(self) -> bool:
+        """Whether there is a state to go on from."""
+        return (self.folder / _STATE).is_file()
 
     @property
     def curve(self) -> tuple[TrainingEpoch, ...]:
@@ -87,7 +94,8 @@ class Checkpoints:
     def _read(self, *, with_arrays: bool) -> Snapshot:
         assert self._snapshot is not None  # noqa: S101 - for mypy
         try:
-            with np.load(self._snapshot, allow_pickle=False) as stored:
+            # Opened here: where it is no archive, np.load would leave it open.
+            with self._snapshot.open("rb") as file, np.load(file, allow_pickle=False) as stored:
                 said = json.loads(bytes(stored["training"]))
                 curve = tuple(TrainingEpoch.model_validate(epoch) for epoch in said["curve"])
                 state = [stored[f"state_{i}"] for i in range(said["states"] if with_arrays else 0)]
@@ -119,6 +127,14 @@ class Checkpoints:
         _remove_ours(self.folder)
 
 
+def refuse_to_begin_over(folder: Path) -> None:
+    """Raises UsageError where a training that was broken off is there: better said before the recordings are read."""
+    if _is_broken_off(folder):
+        raise UsageError(
+            f"{folder} holds a training that was broken off: go on with --resume, or begin anew with --force."
+        )
+
+
 def open_checkpoints(
     folder: Path, configuration: Mapping[str, Any], *, resume: bool, anew: bool, every_s: float = EVERY_S
 ) -> Checkpoints:
@@ -129,11 +145,8 @@ def open_checkpoints(
     naming the differences; EelstmError where another process has it.
     """
     configuration = {"format": FORMAT, **json.loads(json.dumps(configuration))}
-    broken_off = (folder / _CONFIGURATION).is_file()
-    if broken_off and not (resume or anew):
-        raise UsageError(
-            f"{folder} holds a training that was broken off: go on with --resume, or begin anew with --force."
-        )
+    if not (resume or anew):
+        refuse_to_begin_over(folder)
     try:
         folder.mkdir(exist_ok=True)
         lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
@@ -146,10 +159,9 @@ def open_checkpoints(
             raise EelstmError(
                 f"another training is writing to {folder}: wait for it, or choose another name."
             ) from None
-        if broken_off and resume:
+        if resume and _is_broken_off(folder):
             _refuse_another(folder, configuration)
-            snapshot = folder / _STATE
-            return Checkpoints(folder, lock, snapshot if snapshot.is_file() else None, every_s)
+            return Checkpoints(folder, lock, folder / _STATE, every_s)
         _remove_ours(folder, keep=_LOCK)
         _write_whole(
             folder / _CONFIGURATION, lambda file: file.write(json.dumps(configuration, indent=1).encode() + b"\n")
@@ -158,6 +170,10 @@ def open_checkpoints(
         os.close(lock)
         raise
     return Checkpoints(folder, lock, None, every_s)
+
+
+def _is_broken_off(folder: Path) -> bool:
+    return (folder / _CONFIGURATION).is_file() and (folder / _STATE).is_file()
 
 
 def _refuse_another(folder: Path, configuration: Mapping[str, Any]) -> None:

@@ -188,7 +188,7 @@ def write_model_files(
         sidecar_path(path): f"{sha256}  {path.name}\n".encode(),
         path: content,
     }
-    unfinished = {file: file.with_name(f".{file.name}.{os.getpid()}.unfinished") for file in files}
+    unfinished = {file: file.with_name(f".{file.name}.unfinished") for file in files}
     try:
         for file, written in files.items():
             with unfinished[file].open("wb") as stream:

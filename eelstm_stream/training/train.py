@@ -17,7 +17,7 @@ from eelstm_stream.core.model_contract import ModelMetadata
 from eelstm_stream.errors import UsageError
 from eelstm_stream.io.recordings import Recording, load_recording
 from eelstm_stream.training.card import write_card
-from eelstm_stream.training.checkpoint import checkpoint_folder, open_checkpoints
+from eelstm_stream.training.checkpoint import checkpoint_folder, open_checkpoints, refuse_to_begin_over
 from eelstm_stream.training.description import configuration, describe, segments_sentence
 from eelstm_stream.training.evaluation import Evaluation, evaluate
 from eelstm_stream.training.export import OnnxForecaster, refuse_to_overwrite, to_onnx, write_model_files
@@ -82,6 +82,8 @@ def train_model(
     recipe = recipe or RECIPES["paper"]
     name = name or out.stem
     _check_arguments(runs, test, out, name, epochs=epochs, force=force)
+    if not (resume or force):
+        refuse_to_begin_over(checkpoint_folder(out))
     keras_and_tensorflow()  # whether it is there is better said before the recordings are read
     for needed in ("tf2onnx", "onnx"):
         if importlib.util.find_spec(needed) is None:
@@ -105,9 +107,14 @@ def train_model(
             log.epoch(epoch, training_rmse, validation_rmse)
 
         progress.train(checkpoints.curve)
-        fitted = fit(
-            material, recipe, seed=seed, epochs=epochs, patience=patience, report=report, checkpoints=checkpoints
-        )
+        try:
+            fitted = fit(
+                material, recipe, seed=seed, epochs=epochs, patience=patience, report=report, checkpoints=checkpoints
+            )
+        except KeyboardInterrupt:
+            if checkpoints.saved:
+                progress.say(f"stopped; {checkpoints.folder} keeps what was trained: go on with --resume.")
+            raise
         progress.stage("exporting and testing")
         proto = to_onnx(fitted, material.fitted.phase, recipe)
         baselines = fit_baselines(material.training_parts, recipe.window, recipe.horizons)
