@@ -49,6 +49,19 @@ def replay(
         float | None, typer.Option(help="Exposure per spectrum, s, in place of what the file says.")
     ] = None,
     current: Annotated[float | None, typer.Option(help="Probe current, pA, in place of what the file says.")] = None,
+    responsive: Annotated[
+        bool,
+        typer.Option(
+            "--responsive",
+            help="Take commands and fly the recording in closed loop: blanked until it is commanded on, under a lease; "
+            "its electrons are regrouped by the dose that is commanded.",
+        ),
+    ] = False,
+    preset: Annotated[
+        str | None, typer.Option(help="Preset with the beam's limits and delays.", show_default="srtio3-300kV")
+    ] = None,
+    presets: PresetFile = None,
+    seed: Annotated[int, typer.Option(min=0, max=2**63, help="Of the lots by which electrons are divided.")] = 0,
     speed: Speed = None,
     loop: Loop = False,
     spectra: Spectra = None,
@@ -56,6 +69,7 @@ def replay(
     instrument: Instrument = None,
     publish: Publish = None,
     snapshot: Snapshot = None,
+    command: Command = None,
     wait_readers: WaitReaders = None,
     config: Config = None,
     as_json: Json = False,
@@ -63,20 +77,31 @@ def replay(
 ) -> None:
     """Play a recording as a live instrument."""
     from acquisition_sim.replaying import Replay  # noqa: PLC0415
+    from eelstm_stream.errors import UsageError  # noqa: PLC0415
     from eelstm_stream.io.recordings import load_recording  # noqa: PLC0415
     from eelstm_stream.io.stopping import Stop  # noqa: PLC0415
 
+    if not responsive and (preset or presets or command):
+        raise UsageError("--preset, --presets and --command are for --responsive: as it stands, nothing is commanded.")
     settings = _settings(
         config,
         instrument=instrument,
         publish=publish,
         snapshot=snapshot,
+        command=command,
         speed=speed,
         spectra=spectra,
         seconds=seconds,
         wait_readers=wait_readers,
     )
     recording = load_recording(file, dwell_s=dwell, beam_current_pA=current)
+    if responsive:
+        from acquisition_sim.flights import fly_recording  # noqa: PLC0415
+        from acquisition_sim.presets import DEFAULT_PRESET, PRESETS, load_preset  # noqa: PLC0415
+
+        limits = load_preset(preset or DEFAULT_PRESET, presets or PRESETS).beam
+        fly_recording(settings, recording, limits, seed=seed, loop=loop, as_json=as_json, with_parent=with_parent)
+        return
     with Stop(with_parent=with_parent) as stop:
         Replay(settings, stop, as_json=as_json).play(_passes(recording, loop))
 

@@ -6,16 +6,20 @@ from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
+from pydantic import ValidationError
+
+from acquisition_sim.beam import BeamParameters
 from acquisition_sim.instrument import InstrumentParameters
 from acquisition_sim.live import Flight, Live
 from acquisition_sim.microscope import Microscope
 from acquisition_sim.presets import Preset
+from acquisition_sim.responsive import RELATIVE_CURRENT_PA, RegroupedRecording
 from acquisition_sim.simd import SimSettings, sendable
 from acquisition_sim.under_the_beam import SimulatedSpecimen
 from acquisition_sim.variation import varied
-from eelstm_stream.errors import UsageError
+from eelstm_stream.errors import UnusableInputError, UsageError
 from eelstm_stream.io.announce import say
-from eelstm_stream.io.recordings import save_recording
+from eelstm_stream.io.recordings import Recording, save_recording
 from eelstm_stream.io.stopping import Stop
 
 
@@ -41,6 +45,80 @@ def simulated(
             "saturation_counts": preset.detector.saturation_counts,
         },
     )
+
+
+def regrouped(recording: Recording, seed: int, limits: BeamParameters) -> Flight:
+    """A recording in closed loop, under a beam with these limits and delays that starts with the recording's dwell and current.
+
+    Raises UnusableInputError where the recording is too short to tell its noise, and UsageError where its dwell is none that
+    an instrument has.
+    """
+    try:
+        under_the_beam = RegroupedRecording(recording, seed)
+    except ValueError as error:
+        raise UnusableInputError(f"{recording.name} can't be flown: {error}.") from None
+    currents = recording.beam_current_pA
+    current_pA = RELATIVE_CURRENT_PA if currents is None else float(currents[0])
+    dwell_s = float(recording.dwell_s[0])
+    # As it was recorded is always possible, whatever the limits.
+    within = {
+        "current_pA": current_pA,
+        "min_current_pA": current_pA if currents is None else min(limits.min_current_pA, current_pA),
+        "max_current_pA": current_pA if currents is None else max(limits.max_current_pA, current_pA),
+        "dwell_s": dwell_s,
+        "min_dwell_s": min(limits.min_dwell_s, dwell_s),
+        "max_dwell_s": max(limits.max_dwell_s, dwell_s),
+    }
+    try:
+        beam = BeamParameters.model_validate(limits.model_dump() | within)
+    except ValidationError:
+        message = (
+            f"{recording.name}: no instrument exposes {dwell_s:g} s at {current_pA:g} pA: give --dwell or --current."
+        )
+        raise UsageError(message) from None
+    return Flight(
+        InstrumentParameters(beam, current_is_known=currents is not None, dose_pC=under_the_beam.dose_pC),
+        under_the_beam,
+        {
+            "source": "simulation" if recording.simulated else "replay",
+            "source_name": sendable(recording.name),
+            "specimen": sendable(recording.specimen),
+            "energy_axis": recording.energy_axis,
+            "dwell_s": dwell_s,
+            "beam_energy_keV": recording.beam_energy_keV,
+            "beam_current_pA": None if currents is None else current_pA,
+            "convergence_mrad": recording.convergence_mrad,
+            "collection_mrad": recording.collection_mrad,
+            "dose_is_relative": currents is None,
+        },
+    )
+
+
+def fly_recording(
+    settings: SimSettings,
+    recording: Recording,
+    limits: BeamParameters,
+    *,
+    seed: int,
+    loop: bool,
+    as_json: bool,
+    with_parent: bool,
+) -> None:
+    """Play a recording in closed loop until its dose is used up; with `loop` again, each pass a session with the next seed.
+
+    Raises as `regrouped` does, before anything is bound, and EelstmError where a port is taken.
+    """
+    if settings.speed is None:
+        raise UsageError("--responsive needs a clock, in whose time leases run: give --speed a number.")
+    first = regrouped(recording, seed, limits)
+
+    def sessions() -> Iterator[Flight]:
+        yield first
+        for following in count(seed + 1) if loop else ():
+            yield regrouped(recording, following, limits)
+
+    with Stop(with_parent=with_parent) as stop:
+        Live(settings, stop, as_json=as_json, obeys=True).play(sessions())
 
 
 def fly_simulations(

@@ -13,6 +13,7 @@ from itertools import groupby
 from typing import Any
 
 from acquisition_sim import instrument
+from acquisition_sim.beam import lets_on
 from acquisition_sim.beam_report import report
 from acquisition_sim.instrument import (
     Blanked,
@@ -29,6 +30,7 @@ from acquisition_sim.simd import HELD_UP, Player
 from acquisition_sim.under_the_beam import UnderTheBeam
 from eelstm_stream.core.command_gate import Refused
 from eelstm_stream.io import clock
+from eelstm_stream.io.announce import say
 from eelstm_stream.io.instrument_server import Received
 from eelstm_stream.wire.messages import Acknowledgement, CommandLimits
 
@@ -59,6 +61,7 @@ class Live(Player[Flight]):
         self._begin(**played.context, expected_spectra=frames, commands=self._limits())
         self._started_ns = clock.monotonic_ns()
         self._published = 0
+        self._notes: tuple[str, ...] = ()  # that were said on the terminal
         self._lost: tuple[int, int] | None = None  # first and last frame of those that nobody was told of yet
         self._state = instrument.start(self._parameters, self._session)
         while not self._state.over and not self._is_over():
@@ -215,9 +218,15 @@ class Live(Player[Flight]):
         return None if self._state.lease is None else self._mono_ns(self._state.lease.ends_ns)
 
     def _say_status(self) -> None:
+        notes = self._flight.under_the_beam.notes
+        for note in notes[len(self._notes) :]:
+            say("sim", note)
+        self._notes = notes
         beam = self._state.beam
         said = f"the beam is on: {beam.dwell_s:g} s a frame"
         if beam.blanked:
             said = f"the beam is blanked: {self._state.why_blanked}"
+        if beam.blanked and lets_on(beam):
+            said = "the beam is blanked, and will be on once all that was ordered holds"
         shown = report(self._state, self._parameters, ends_mono_ns=self._lease_ends_mono_ns())
-        self._publish_status(said, shown, self._flight.under_the_beam.notes)
+        self._publish_status(said, shown, notes)

@@ -17,7 +17,9 @@ MOST_KEPT = 20_000  # frames whose truth is kept: 330 MB at 2048 channels
 class UnderTheBeam(Protocol):
     """What a session exposes, in the order of time."""
 
-    notes: tuple[str, ...]  # what a reader should know of these spectra
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader should know of these spectra; more may come."""
 
     def expose(self, dwell_s: Sequence[float], current_pA: Sequence[float]) -> NDArray[np.float32]:
         """Take consecutive frames. dwell_s, current_pA: `(frame,)`. Returns `(frame, channel)` counts."""

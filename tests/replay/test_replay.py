@@ -208,7 +208,8 @@ def test_at_full_speed_a_slow_reader_loses_nothing(paper_recordings: list[Path])
     with replay(paper_recordings[0], *arguments) as (simulator, at):
         slow = context.socket(zmq.SUB)
         slow.setsockopt(zmq.RCVHWM, 10)
-        slow.setsockopt(zmq.SUBSCRIBE, b"microscope.")
+        slow.setsockopt(zmq.SUBSCRIBE, b"microscope.session.")
+        slow.setsockopt(zmq.SUBSCRIBE, b"microscope.spectrum.")
         slow.connect(at["publish"])
         before = None
         while (newest := newest_known(at)) is None or newest != before:  # until it stands still
