@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -36,11 +36,41 @@ def fit_recurrent(
 
     Counts are scaled by the training segments' lowest and highest to 0 and 1, inside the graph.
     """
+    return fit_segments(
+        material.training_parts,
+        material.validation_parts,
+        (material.fitted.low, material.fitted.high),
+        recipe,
+        seed=seed,
+        epochs=epochs,
+        patience=patience,
+        report=report,
+        checkpoints=checkpoints,
+    )
+
+
+def fit_segments(
+    training_parts: Sequence[NDArray[np.float32]],
+    validation_parts: Sequence[NDArray[np.float32]],
+    limits: tuple[float, float],
+    recipe: Recipe,
+    *,
+    seed: int,
+    epochs: int,
+    patience: int,
+    report: EpochReport,
+    checkpoints: Checkpoints | None = None,
+) -> Fit:
+    """The same for segments `(frame, channel)` however they were prepared and cut, on the recipe's axis.
+
+    A window lies in one segment, its targets included; segments may overlap. limits: what the graph scales to 0 and 1.
+    """
     keras, _ = begin(seed)
-    low, span = np.float32(material.fitted.low), np.float32(material.fitted.high - material.fitted.low)
-    network = build_network(recipe, (material.fitted.mean - low) / span)
-    training = _Windows([(part - low) / span for part in material.training_parts], recipe)
-    validation = _Windows([(part - low) / span for part in material.validation_parts], recipe)
+    low, span = np.float32(limits[0]), np.float32(limits[1] - limits[0])
+    mean = np.concatenate(training_parts).mean(axis=0, dtype=np.float64).astype(np.float32)
+    network = build_network(recipe, (mean - low) / span)
+    training = _Windows([(part - low) / span for part in training_parts], recipe)
+    validation = _Windows([(part - low) / span for part in validation_parts], recipe)
     lesson = Lesson(
         training=lambda random: training.batches(random.permutation(len(training))),
         validation=lambda: validation.batches(np.arange(len(validation))),
