@@ -40,7 +40,8 @@ model: $(ALL_STAMP)  ## the shipped model again, from simulated runs: its file, 
 	$(BIN)/eelstm sim record --runs 40 --seed 1000 --force -o runs/train
 	$(BIN)/eelstm sim record --runs 4 --seed 2000 --force -o runs/test
 	$(BIN)/eelstm train runs/train/run-*.hspy $(foreach r,2000 2001 2002 2003,--test runs/test/run-$(r).hspy) \
-		-o eelstm_stream/models/srtio3-sim-0.4s.onnx --epochs 60 --patience 12 --made-by "make model" --force
+		-o eelstm_stream/models/srtio3-sim-0.4s.onnx --epochs 60 --patience 12 --made-by "make model" \
+		--report runs/srtio3-sim-0.4s.html --force
 
 image:  ## build the container image, and run the pipeline from it
 	docker/make-image.sh

@@ -66,7 +66,7 @@ def fit_line(counts: NDArray[np.floating], axis: EnergyAxis, line: WhiteLine) ->
     half = int(line.half_width_eV / axis.dispersion_eV)
     region = channel_range(axis, line.range_eV[0] - line.half_width_eV, line.range_eV[1] + line.half_width_eV)
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        above = flat[:, region] - _power_law(flat, energies, channel_range(axis, *line.background_eV))[:, region]
+        above = flat[:, region] - _power_law(flat, energies, channel_range(axis, *line.background_eV), region)
         top, inside = _maximum(above, half)
         around = top[:, np.newaxis] + np.arange(-half, half + 1)
         at_top_eV = energies[region][top]
@@ -77,14 +77,16 @@ def fit_line(counts: NDArray[np.floating], axis: EnergyAxis, line: WhiteLine) ->
     return fitted.reshape(*leading, 3)
 
 
-def _power_law(counts: NDArray[np.float64], energies: NDArray[np.float64], before: slice) -> NDArray[np.float64]:
-    """`(spectrum, channel)`; NaN for a spectrum with counts of zero or less before the edge."""
+def _power_law(
+    counts: NDArray[np.float64], energies: NDArray[np.float64], before: slice, region: slice
+) -> NDArray[np.float64]:
+    """Background in the region, `(spectrum, channel)`; NaN for a spectrum with counts of zero or less before the edge."""
     at = np.log(energies[before])
     centred = at - at.mean()
     logs = np.log(counts[:, before])  # NaN or −inf there, and so in what follows
     slope = logs @ centred / (centred @ centred)
     level = logs.mean(axis=1) - slope * at.mean()
-    return np.asarray(np.exp(level[:, np.newaxis] + slope[:, np.newaxis] * np.log(energies)))
+    return np.asarray(np.exp(level[:, np.newaxis] + slope[:, np.newaxis] * np.log(energies[region])))
 
 
 def _maximum(above: NDArray[np.float64], half: int) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:

@@ -50,6 +50,10 @@ def train(
         bool, typer.Option("--resample", help="Let the runs have other energy axes than each other and the model.")
     ] = False,
     logs: Annotated[Path | None, typer.Option(help="Folder for TensorBoard.", show_default="none")] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(help="Page of the test with its figures, .html.", show_default="beside the model file"),
+    ] = None,
     dwell: Annotated[
         float | None, typer.Option(help="Exposure per spectrum, s, in place of what the files say.")
     ] = None,
@@ -81,7 +85,7 @@ def train(
         bool, typer.Option("--json", help="Print one JSON object, and nothing else, on stdout.")
     ] = False,
 ) -> None:
-    """Train a model on recorded runs, test it on another, and write it with its card."""
+    """Train a model on recorded runs, test it on another, and write it with its card and a report."""
     from eelstm_stream.training.train import train_model  # noqa: PLC0415
 
     recipe = _recipe(
@@ -109,6 +113,7 @@ def train(
         force=force,
         resample=resample,
         logs=logs,
+        report_to=report or output.with_suffix(".html"),
         dwell_s=dwell,
         beam_current_pA=current,
         command=made_by or shlex.join(["eelstm", *arguments]),

@@ -15,7 +15,9 @@ from pydantic import TypeAdapter, ValidationError
 from eelstm_stream.core.baselines import fit_baselines
 from eelstm_stream.core.model_contract import ModelMetadata
 from eelstm_stream.errors import UsageError
+from eelstm_stream.io.model_file import open_model
 from eelstm_stream.io.recordings import Recording, load_recording
+from eelstm_stream.training.assessment import assess
 from eelstm_stream.training.card import write_card
 from eelstm_stream.training.checkpoint import checkpoint_folder, open_checkpoints, refuse_to_begin_over
 from eelstm_stream.training.description import configuration, describe, segments_sentence
@@ -28,6 +30,7 @@ from eelstm_stream.training.logs import open_logs
 from eelstm_stream.training.material import Material, gather
 from eelstm_stream.training.progress import TrainingProgress
 from eelstm_stream.training.recipe import RECIPES, Recipe
+from eelstm_stream.training.report import refuse_report, write_report
 from eelstm_stream.training.tensorflow_quietly import keras_and_tensorflow
 from eelstm_stream.wire.messages import Name
 
@@ -64,6 +67,7 @@ def train_model(
     force: bool = False,
     resample: bool = False,
     logs: Path | None = None,
+    report_to: Path | None = None,
     dwell_s: float | None = None,
     beam_current_pA: float | None = None,
     command: str = "eelstm train",
@@ -73,7 +77,7 @@ def train_model(
     runs: to train on, some of which are held out to stop by; test: to report errors on. name: in the metadata; the
     file's stem where not given. resume: go on with a training to the same file that was broken off, if there is one; force:
     begin anew where there is one, and overwrite what there is. resample: let the runs have other energy axes. logs: folder
-    for TensorBoard. dwell_s, beam_current_pA: in place of what the recordings say. command: for the card.
+    for TensorBoard. report_to: page of the test with its figures, .html. dwell_s, beam_current_pA: in place of what the recordings say. command: for the card.
 
     Raises UsageError for arguments that can't be, UnusableInputError for runs that can't be trained on, each before any
     training. Nothing is written until all is done, except checkpoints beside the model and the logs.
@@ -82,6 +86,8 @@ def train_model(
     recipe = recipe or RECIPES["paper"]
     name = name or out.stem
     _check_arguments(runs, test, out, name, epochs=epochs, force=force)
+    if report_to is not None:
+        refuse_report(report_to, force=force)
     if not (resume or force):
         refuse_to_begin_over(checkpoint_folder(out))
     keras_and_tensorflow()  # whether it is there is better said before the recordings are read
@@ -139,6 +145,9 @@ def train_model(
             )
 
         sha256 = write_model_files(proto, metadata, card, out, force=force)
+        if report_to is not None:
+            progress.stage("drawing the report")
+            write_report(assess(open_model(out), tests, resample=resample), report_to, force=force)
         checkpoints.discard()
     return TrainedModel(out, sha256, metadata, evaluation, fitted.epochs, remarks, time.monotonic() - began)
 

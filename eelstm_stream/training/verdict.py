@@ -12,23 +12,24 @@ from eelstm_stream.training.cases import MODEL, Cases, root_mean
 from eelstm_stream.training.labels import label
 
 
-def verdict(errors: HorizonError) -> list[str]:
-    """Where it wins and where it loses, a sentence a target."""
-    sentences = [_compared("noisy spectra", errors.rmse, errors.baselines)]
+def verdict(errors: HorizonError, *, all_baselines: bool = True) -> list[str]:
+    """Where it wins and where it loses, a sentence a target. all_baselines: whether those that need a fit are there too."""
+    every = "every baseline" if all_baselines else "every baseline that needs no fit"
+    sentences = [_compared("noisy spectra", errors.rmse, errors.baselines, every)]
     if errors.rmse_clean is not None:
-        sentences.append(_compared("the noise-free truth", errors.rmse_clean, errors.baselines_clean))
+        sentences.append(_compared("the noise-free truth", errors.rmse_clean, errors.baselines_clean, every))
     if errors.phase_baselines:
-        sentences.append(_compared("the measured phase", errors.phase_rmse, errors.phase_baselines))
+        sentences.append(_compared("the measured phase", errors.phase_rmse, errors.phase_baselines, every))
     return sentences
 
 
-def _compared(target: str, error: float, baselines: Mapping[str, float]) -> str:
-    better = [label(n) for n, e in baselines.items() if e < error]
-    worse = [label(n) for n, e in baselines.items() if e >= error]
+def _compared(target: str, error: float, baselines: Mapping[str, float], every: str) -> str:
+    better = [label(name) for name in sorted(baselines, key=baselines.__getitem__) if baselines[name] < error]
+    beaten = len(baselines) - len(better)
     if not better:
-        return f"Against {target} it beats every baseline."
-    beats = f"beats {listed(worse)} and " if worse else ""
-    return f"Against {target} it {beats}loses to {listed(better)}."
+        return f"Against {target} it beats {every}."
+    rest = f", and beats the other {beaten}" if beaten > 1 else ", and beats the other one" if beaten else ""
+    return f"Against {target} it loses to {listed(better)}{rest}."
 
 
 def listed(names: Sequence[str]) -> str:
