@@ -66,7 +66,7 @@ def broken_off(tmp_path: Path) -> Path:
 # --- going on -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("family", ["paper", "gru", "corrected"])
+@pytest.mark.parametrize("family", ["paper", "corrected"])
 def test_a_resumed_training_has_the_weights_of_one_that_was_not_interrupted(family: str, tmp_path: Path) -> None:
     whole = trained(family)
     with opened(tmp_path / "t") as checkpoints, pytest.raises(StoppedError):
@@ -141,7 +141,8 @@ def test_a_killed_process_leaves_a_checkpoint_and_no_model_and_resumes_to_the_sa
     assert "going on after epoch 1" in resumed.err
     assert "epoch 1/8" not in resumed.err
     assert resumed.figures()["epochs"] == 8
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["m.md", "m.onnx", "m.onnx.sha256"]
+    left = sorted(p.name for p in tmp_path.iterdir() if p.suffix != ".html")  # the report
+    assert left == ["m.md", "m.onnx", "m.onnx.sha256"]
     assert "--resume" not in (tmp_path / "m.md").read_text()
 
     # In one go, and in this process.
