@@ -6,7 +6,9 @@ The rules for that are in `core/command_gate.py` and `core/lease.py`, and on the
 
 from __future__ import annotations
 
+import socket as unix
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 
 import zmq
@@ -42,6 +44,7 @@ from eelstm_stream.wire.messages import (
 )
 
 PATIENT_LINGER_MS = 60_000
+_MORE = int(zmq.SNDMORE)
 MOST_AT_ONCE = 16  # requests and commands taken up between two looks at the time: a flood must not hold up the spectra
 
 
@@ -93,6 +96,10 @@ class InstrumentServer:
         for socket in self._sockets().values():
             self._poller.register(socket, zmq.POLLIN)
         stop.register(self._poller)
+        self._woken = False
+        self._ear, self._mouth = unix.socketpair()  # of `wake`
+        self._mouth.setblocking(False)
+        self._poller.register(self._ear.fileno(), zmq.POLLIN)
 
     def _sockets(self) -> dict[str, zmq.Socket[bytes]]:
         sockets = {"publish": self._out, "snapshot": self._snapshots}
@@ -121,7 +128,10 @@ class InstrumentServer:
         """Send; where readers are waited for, wait for the slowest, yet still end when asked to."""
         while True:
             try:
-                self._out.send_multipart(frames)
+                # One by one, since send_multipart takes longer over its flags than over sending: all parts go or none.
+                self._out.send(frames[0], _MORE)
+                self._out.send(frames[1], _MORE)
+                self._out.send(frames[2])
             except zmq.Again:
                 self.look(0)
                 if self._stop.requested:
@@ -142,20 +152,30 @@ class InstrumentServer:
     def wait(self, until_ns: int | None) -> bool:
         """Serve the sockets until a time by the monotonic clock, to the microsecond; None looks once, and waits for nothing.
 
-        Returns True early where commands have come, or the end was asked for.
+        Returns True early where commands have come, `wake` was called, or the end was asked for.
         """
         if until_ns is None:
             self.look(0)
-            return bool(self._commands) or self._stop.requested
-        while not self._stop.requested and not self._commands:
+            return self._is_called()
+        while not self._is_called():
             remaining_ns = until_ns - clock.monotonic_ns()
             if remaining_ns < 2_000_000:
                 self.look(0)
-                if not self._commands:
-                    self._stop.wait((until_ns - clock.monotonic_ns()) / 1e9)  # zmq polls to the millisecond only
-                return bool(self._commands) or self._stop.requested
+                if not self._commands and not self._woken:
+                    self._stop.wait((until_ns - clock.monotonic_ns()) / 1e9, self._ear)  # zmq polls to the millisecond
+                return self._is_called()
             self.look(remaining_ns // 1_000_000 - 1)
         return True
+
+    def _is_called(self) -> bool:
+        """Whether there's a reason not to wait; a `wake` is one once."""
+        woken, self._woken = self._woken, False
+        return bool(self._commands) or woken or self._stop.requested
+
+    def wake(self) -> None:
+        """Let `wait` return now, or the next time that it's called. The one method that another thread may call."""
+        with suppress(OSError):  # it's closed, or has been told so often enough
+            self._mouth.send(b".")
 
     def wait_for_readers(self, spectra: int) -> None:
         """Serve the sockets until so many readers have subscribed to spectra, or the end is asked for."""
@@ -168,6 +188,8 @@ class InstrumentServer:
         if self._stop.check(arrived):
             return
         for _ in range(MOST_AT_ONCE):
+            if self._ear.fileno() in arrived:
+                self._woken = bool(self._ear.recv(4096))
             if self._out in arrived:
                 self.readers.count(self._out.recv())
             if self._snapshots in arrived:
@@ -207,5 +229,7 @@ class InstrumentServer:
 
     def close(self) -> None:
         """Close the sockets, with the last messages sent: where readers are waited for, to all, unless told to stop."""
+        self._ear.close()
+        self._mouth.close()
         patient = self._patient and not self._stop.requested
         self._context.destroy(linger=PATIENT_LINGER_MS if patient else LINGER_MS)
