@@ -78,13 +78,14 @@ def _spikes(counts: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Counts of one frame that stand out from the frames before and after: `(frame, channel)`.
 
     Held against the median of the three. The noise is taken as proportional to the root of the mean, by the median of the
-    steps from frame to frame over all channels.
+    steps from frame to frame over all channels; as if each count were an electron at least, lest in a run without noise every
+    line that drifts were full of them.
     """
     if len(counts) < 3:
         return np.zeros(counts.shape, dtype=bool)
     mean = np.maximum(counts.mean(axis=0), 1.0)
     steps = np.abs(np.diff(counts, axis=0)) / np.sqrt(mean)
-    noise = 1.4826 * float(np.median(steps)) / np.sqrt(2) * np.sqrt(mean)
+    noise = max(1.0, 1.4826 * float(np.median(steps)) / np.sqrt(2)) * np.sqrt(mean)
     padded = np.concatenate([counts[1:2], counts, counts[-2:-1]])
     usual = np.median(np.stack([padded[:-2], padded[1:-1], padded[2:]]), axis=0)
     return np.asarray(counts - usual > np.maximum(SPIKE_SIGMAS * noise, FEW_COUNTS))

@@ -31,7 +31,6 @@ from eelstm_stream.training.material import Material, gather
 from eelstm_stream.training.progress import TrainingProgress
 from eelstm_stream.training.recipe import RECIPES, Recipe
 from eelstm_stream.training.report import refuse_report, write_report
-from eelstm_stream.training.tensorflow_quietly import keras_and_tensorflow
 from eelstm_stream.wire.messages import Name
 
 __all__ = ["Fit", "Material", "TrainedModel", "fit", "gather", "train_model"]
@@ -90,8 +89,7 @@ def train_model(
         refuse_report(report_to, force=force)
     if not (resume or force):
         refuse_to_begin_over(checkpoint_folder(out))
-    keras_and_tensorflow()  # whether it is there is better said before the recordings are read
-    for needed in ("tf2onnx", "onnx"):
+    for needed in ("tensorflow", "keras", "tf2onnx", "onnx"):  # better said before the recordings are read
         if importlib.util.find_spec(needed) is None:
             raise UsageError(f"training needs {needed}: install eelstm-stream[train].")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import os
 from dataclasses import replace
@@ -208,15 +209,12 @@ def test_runs_that_do_not_fit_are_refused_by_name(tiny_recordings, tmp_path):
         train_model([tmp_path / "missing.hspy"], tiny_recordings[3:], tmp_path / "m.onnx")
 
 
-def test_without_the_extra_it_says_what_to_install(tiny_recordings, tmp_path, monkeypatch):
-    from eelstm_stream.training import tensorflow_quietly
-
-    def missing(name: str) -> None:
-        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-
-    monkeypatch.setattr(tensorflow_quietly.importlib, "import_module", missing)
-    with pytest.raises(UsageError, match=r"training needs tensorflow: install eelstm-stream\[train\]"):
-        train_model(tiny_recordings[:3], tiny_recordings[3:], tmp_path / "m.onnx")
+@pytest.mark.parametrize("package", ["tensorflow", "tf2onnx"])
+def test_without_the_extra_it_says_what_to_install_before_anything_is_read(tmp_path, monkeypatch, package):
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == package else found(name))
+    with pytest.raises(UsageError, match=rf"training needs {package}: install eelstm-stream\[train\]"):
+        train_model([tmp_path / "missing.hspy"], [tmp_path / "missing.hspy"], tmp_path / "m.onnx")
 
 
 # --- the model that comes with the package --------------------------------------------------------------------------
