@@ -74,6 +74,7 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
             family="corrected",
             alignment_range_eV=WHITE_LINES_eV,
             horizons=TRAJECTORY,
+            components=8,
             layers=1,
             units=32,
             dropout=0.3,

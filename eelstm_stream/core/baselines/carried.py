@@ -34,9 +34,16 @@ class Carried:
         return smoothed(outside)
 
 
-def smoothed(counts: Counts, deviation_channels: float = SMOOTHING_CHANNELS) -> NDArray[np.float64]:
-    """Counts `(…, channel)` under a Gaussian of that standard deviation; the outermost channels go on beyond the ends."""
-    kernel = smoothing_kernel(deviation_channels)
+def smoothed(counts: Counts) -> NDArray[np.float64]:
+    """Counts `(…, channel)` under a Gaussian of SMOOTHING_CHANNELS."""
+    return weighed(counts, smoothing_kernel(SMOOTHING_CHANNELS))
+
+
+def weighed(counts: Counts, kernel: NDArray[np.floating]) -> NDArray[np.float64]:
+    """For each channel of `(…, channel)` the sum of it and its neighbours, times a kernel `(2 · reach + 1,)`.
+
+    The outermost channels go on beyond the ends.
+    """
     reach, channels = len(kernel) // 2, counts.shape[-1]
     padded = np.pad(counts, [(0, 0)] * (counts.ndim - 1) + [(reach, reach)], mode="edge")
     total = np.zeros(counts.shape)
@@ -45,8 +52,8 @@ def smoothed(counts: Counts, deviation_channels: float = SMOOTHING_CHANNELS) -> 
     return total
 
 
-def smoothing_kernel(deviation_channels: float = SMOOTHING_CHANNELS) -> NDArray[np.float64]:
-    """Weights of a channel and its neighbours in `smoothed`, an odd number of them; they add up to 1."""
+def smoothing_kernel(deviation_channels: float) -> NDArray[np.float64]:
+    """Weights of a Gaussian of that standard deviation on a channel and its neighbours; they add up to 1."""
     reach = math.ceil(_REACH * deviation_channels)
     kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / deviation_channels) ** 2)
     return np.asarray(kernel / kernel.sum())

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eelstm_stream.core.baselines import LinearTrendInComponents, RidgeInComponents, fit_linear_trend, fit_ridge
-from eelstm_stream.core.baselines.carried import smoothed
+from eelstm_stream.core.baselines.carried import weighed
 from eelstm_stream.core.energy_axis import energies_eV
 from eelstm_stream.core.history import running_means
 from eelstm_stream.core.model_contract import HISTORY_INPUT, WINDOW_INPUT
@@ -27,6 +27,7 @@ from eelstm_stream.core.noise import noise_floor
 from eelstm_stream.errors import UnusableInputError
 from eelstm_stream.training.checkpoint import Checkpoints
 from eelstm_stream.training.dataset import target_frames, window_starts
+from eelstm_stream.training.families.carrying import fit_carrying
 from eelstm_stream.training.families.in_components import RidgeGraph
 from eelstm_stream.training.fit import EpochReport, Fit
 from eelstm_stream.training.learning import Batch, Lesson, begin, learn
@@ -36,7 +37,6 @@ from eelstm_stream.training.tensorflow_quietly import keras_and_tensorflow
 from eelstm_stream.training.variants import variants, without_noise
 
 VARIANTS = 80  # 20 did nearly as well, and 200 no better
-CARRIED_CHANNELS = 2.0  # standard deviation that the carried residual is smoothed by
 
 
 def fit_corrected(
@@ -52,16 +52,19 @@ def fit_corrected(
     """Solve for the linear forecast, and train what corrects it. See `fit.Family`."""
     begin(seed)
     try:
-        courses = _courses(material, recipe, np.random.default_rng(seed))
+        smooth = [without_noise(part) for part in material.training_parts]
+        random = np.random.default_rng(seed)
+        courses = [*smooth, *variants(smooth, energies_eV(recipe.energy_axis), VARIANTS, random, recipe.frames_needed)]
         components = fit_linear_trend(np.concatenate(courses), recipe.components)
         noise = score_noise(components, material.training_parts)
         ridge = fit_ridge(components, courses, recipe.window, recipe.horizons, noise)
+        kernel = fit_carrying(_by_run(material, material.training_parts), _by_run(material, smooth), recipe)
     except ValueError as error:
         raise UnusableInputError(f"the training runs cannot be used: {error}.") from None
     training = _Drawn(
         [components.scores(course) for course in courses], np.asarray(np.linalg.cholesky(noise)), ridge, recipe
     )
-    validation = _windows(material.validation_parts, components, ridge, recipe)
+    validation = _windows(material.validation_parts, components, ridge, kernel, recipe)
     first = training.windows(np.random.default_rng(seed))
     deviations = np.sqrt(np.mean(np.square(first.scores, dtype=np.float64), axis=(0, 1))).astype(np.float32)
     unit = np.float32(np.sqrt(np.mean(np.square(first.residuals, dtype=np.float64))))
@@ -89,7 +92,7 @@ def fit_corrected(
     def forecast(window: Any, history: Any) -> Any:
         scores = graph.scores(window)
         correction = network(scores / deviations, training=False) * unit
-        return graph.spectra(graph.ahead(scores) + correction) + graph.carried(history, CARRIED_CHANNELS)
+        return graph.spectra(graph.ahead(scores) + correction) + graph.carried(history, kernel)
 
     return Fit(
         forecast=forecast,
@@ -100,7 +103,8 @@ def fit_corrected(
         best_epoch=best_epoch,
         sentence=(
             f"{recipe.layers} × LSTM of {recipe.units} units, dropout {recipe.dropout:g}, on {recipe.components} principal components, "
-            f"which corrects their ridge forecast; the residual of the run so far outside the components is carried on; "
+            f"which corrects their ridge forecast; {kernel.sum():.2f} of the residual of the run so far outside the components is "
+            f"carried on; "
             f"learnt from the training runs without their noise and {VARIANTS} variants of them, with noise drawn anew; Adam at "
             f"{recipe.learning_rate:g}, batches of {recipe.batch}, mean squared error of the components' scores"
         ),
@@ -150,10 +154,12 @@ class _Drawn:
         return _Windows(np.concatenate(scores).astype(np.float32), np.concatenate(residuals).astype(np.float32))
 
 
-def _courses(material: Material, recipe: Recipe, random: np.random.Generator) -> list[NDArray[np.float32]]:
-    """The training segments without noise, and variants of them, `(frame, channel)` each."""
-    smooth = [without_noise(part) for part in material.training_parts]
-    return [*smooth, *variants(smooth, energies_eV(recipe.energy_axis), VARIANTS, random, recipe.frames_needed)]
+def _by_run(material: Material, parts: Sequence[NDArray[np.float32]]) -> list[list[NDArray[np.float32]]]:
+    """Training segments, gathered by the run that they are of."""
+    runs: dict[int, list[NDArray[np.float32]]] = {}
+    for segment, part in zip(material.training, parts, strict=True):
+        runs.setdefault(segment.run, []).append(part)
+    return list(runs.values())
 
 
 def score_noise(components: LinearTrendInComponents, parts: Sequence[NDArray[np.floating]]) -> NDArray[np.float64]:
@@ -173,7 +179,11 @@ def _ahead(ridge: RidgeInComponents, windows: NDArray[np.floating], recipe: Reci
 
 
 def _windows(
-    parts: Sequence[NDArray[np.float32]], components: LinearTrendInComponents, ridge: RidgeInComponents, recipe: Recipe
+    parts: Sequence[NDArray[np.float32]],
+    components: LinearTrendInComponents,
+    ridge: RidgeInComponents,
+    kernel: NDArray[np.float64],
+    recipe: Recipe,
 ) -> _Windows:
     """Every window of recorded segments. A history begins with its segment: a block held out is no part of another's."""
     scores, residuals, outside = [], [], []
@@ -185,7 +195,7 @@ def _windows(
         scores.append(windows)
         residuals.append(of_frames[aims] - _ahead(ridge, windows, recipe))
         left = part - components.spectra(of_frames)
-        carried = carried_residual(components, running_means(part)[starts + recipe.window - 1])
+        carried = carried_residual(components, running_means(part)[starts + recipe.window - 1], kernel)
         for aim in aims.T:
             outside.append(np.mean(np.square(left[aim] - carried), axis=1))
     return _Windows(
@@ -195,13 +205,15 @@ def _windows(
     )
 
 
-def carried_residual(components: LinearTrendInComponents, history: NDArray[np.float32]) -> NDArray[np.float64]:
+def carried_residual(
+    components: LinearTrendInComponents, history: NDArray[np.float32], kernel: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """What `RidgeGraph.carried` gives, in numpy: `(case, channel)` histories to `(case, channel)` counts."""
 
     def outside(difference: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.asarray(difference - (difference @ components.components.T) @ components.components)
 
-    return outside(smoothed(outside(history - components.mean), CARRIED_CHANNELS))
+    return outside(weighed(outside(history - components.mean), kernel))
 
 
 def _shuffled(

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eelstm_stream.core.baselines import LinearTrendInComponents, RidgeInComponents, fit_linear_trend, fit_ridge
-from eelstm_stream.core.baselines.carried import smoothing_kernel
 from eelstm_stream.errors import UnusableInputError
 from eelstm_stream.training.material import Material
 from eelstm_stream.training.recipe import Recipe
@@ -57,20 +56,19 @@ class RidgeGraph:
         _, tf = keras_and_tensorflow()
         return tf.matmul(scores, self.components) + self.mean
 
-    def carried(self, history: Any, deviation_channels: float) -> Any:
-        """What the components don't have of the history, smoothed over channels and kept outside of them.
+    def carried(self, history: Any, kernel: NDArray[np.floating]) -> Any:
+        """What the components don't have of the history, weighed with its neighbours, and kept outside of the components.
 
-        history: `(batch, channel)` counts. deviation_channels: of the Gaussian that smooths. Returns `(batch, 1, channel)`, for every horizon the same. See `baselines.Carried`,
-        which leaves in what smoothing brings back into the components.
+        history: `(batch, channel)` counts. kernel: `(2 · reach + 1,)`. Returns `(batch, 1, channel)`, for every horizon the same.
         """
         _, tf = keras_and_tensorflow()
         outside = self._outside(history - self.mean)
-        kernel = _single(smoothing_kernel(deviation_channels))
         reach = len(kernel) // 2
         first, last = tf.repeat(outside[:, :1], reach, axis=1), tf.repeat(outside[:, -1:], reach, axis=1)
         padded = tf.concat([first, outside, last], axis=1)
-        smooth = tf.nn.conv1d(padded[:, :, tf.newaxis], kernel[:, np.newaxis, np.newaxis], stride=1, padding="VALID")
-        return self._outside(smooth[:, :, 0])[:, tf.newaxis]
+        weights = _single(kernel)[:, np.newaxis, np.newaxis]
+        carried = tf.nn.conv1d(padded[:, :, tf.newaxis], weights, stride=1, padding="VALID")
+        return self._outside(carried[:, :, 0])[:, tf.newaxis]
 
     def _outside(self, difference: Any) -> Any:
         _, tf = keras_and_tensorflow()
