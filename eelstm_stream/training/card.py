@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from eelstm_stream.core.model_contract import HorizonError, ModelMetadata
 from eelstm_stream.training.evaluation import Evaluation
 from eelstm_stream.training.labels import label
-from eelstm_stream.training.verdict import verdict
+from eelstm_stream.training.verdict import listed, verdict
 
 
 def write_card(
@@ -24,7 +24,7 @@ def write_card(
 ) -> str:
     """The card's text.
 
-    sha256: of the model file. network and course: what was trained and how it went; validated_on: what stopped it; command:
+    sha256: of the model file. network and course: what was trained and how it went; validated_on: what chose its best epoch; command:
     the line that makes it again. Each a sentence, without its full stop. remarks: on the runs, whole sentences.
     """
     axis = metadata.energy_axis
@@ -39,7 +39,7 @@ def write_card(
         f"| trained on | {metadata.trained_on} |",
         f"| network | {network} |",
         f"| course | {course} |",
-        f"| stopped by | {validated_on} |",
+        f"| validated on | {validated_on} |",
         f"| tested on | {', '.join(tested_on)}: seen by nothing that was fitted |",
         f"| reference | {metadata.reference_dwell_s:g} s and {metadata.reference_dose_pC:g} pC a frame; valid at this dwell |",
         f"| before the graph | {metadata.preprocessing} |",
@@ -48,28 +48,20 @@ def write_card(
         f"| made again by | `{command}` |",
         "",
     ]
-    for errors in evaluation.pooled:
-        lines += [
-            f"## Errors at horizon {errors.horizon}",
-            "",
-            *errors_table(errors),
-            "",
-            " ".join(verdict(errors)),
-            "",
-        ]
+    last = evaluation.pooled[-1]
+    if len(evaluation.pooled) > 1:
+        lines += ["## Errors by horizon", "", *horizons_table(evaluation.pooled), ""]
+    lines += [f"## Errors at horizon {last.horizon}", "", *errors_table(last), "", " ".join(verdict(last)), ""]
     lines += [
-        "## By run",
+        f"## By run, at horizon {last.horizon}",
         "",
-        "| run | horizon | rmse | noise floor | best baseline | its rmse | phase rmse |",
-        "|---|---|---|---|---|---|---|",
+        "| run | rmse | noise floor | best baseline | its rmse | phase rmse |",
+        "|---|---|---|---|---|---|",
     ]
     for name, of_run in evaluation.by_run:
-        for e in of_run:
-            best = min(e.baselines, key=e.baselines.__getitem__)
-            lines.append(
-                f"| {name} | {e.horizon} | {e.rmse:.1f} | {e.noise_floor:.1f} | {label(best)} | {e.baselines[best]:.1f} | "
-                f"{e.phase_rmse:.3f} |"
-            )
+        e = of_run[-1]
+        best, error = _best(e.baselines)
+        lines.append(f"| {name} | {e.rmse:.1f} | {e.noise_floor:.1f} | {best} | {error:.1f} | {e.phase_rmse:.3f} |")
     if remarks:
         lines += ["", "## What is odd about the runs", "", *(f"- {remark}" for remark in remarks)]
     lines += [
@@ -84,15 +76,37 @@ def write_card(
 
 
 def _phase(metadata: ModelMetadata) -> str:
-    forecast = ", ".join(f"{e.phase_rmse:.3f} at horizon {e.horizon}" for e in metadata.validation)
+    last = metadata.validation[-1]
     return (
-        f"measured on one spectrum to ±{metadata.phase_noise:.3f} of counting noise; forecast against measured, root mean "
-        f"square {forecast}"
+        f"measured on one spectrum to ±{metadata.phase_noise:.3f} of counting noise; forecast {last.horizon} ahead against "
+        f"measured, root mean square {last.phase_rmse:.3f}"
     )
 
 
 def _steps(horizons: Sequence[int]) -> str:
-    return " and ".join(map(str, horizons)) + (" step" if tuple(horizons) == (1,) else " steps")
+    if len(horizons) > 2 and horizons[-1] - horizons[0] == len(horizons) - 1:
+        return f"{horizons[0]} to {horizons[-1]} steps"
+    return listed([str(horizon) for horizon in horizons]) + (" step" if tuple(horizons) == (1,) else " steps")
+
+
+def horizons_table(errors: Sequence[HorizonError]) -> list[str]:
+    """One row a horizon, beside the baseline that is best there."""
+    rows = [
+        "| horizon | rmse | over the noise floor | against the noise-free truth | best baseline | its rmse | phase |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for e in errors:
+        best, error = _best(e.baselines)
+        truth = "unknown" if e.rmse_clean is None else f"{e.rmse_clean:.1f}"
+        rows.append(
+            f"| {e.horizon} | {e.rmse:.1f} | {e.rmse / e.noise_floor:.3f} | {truth} | {best} | {error:.1f} | {e.phase_rmse:.3f} |"
+        )
+    return rows
+
+
+def _best(baselines: Mapping[str, float]) -> tuple[str, float]:
+    best = min(baselines, key=baselines.__getitem__)
+    return label(best), baselines[best]
 
 
 def errors_table(errors: HorizonError) -> list[str]:
@@ -130,6 +144,9 @@ def _limits(metadata: ModelMetadata) -> list[str]:
         f"- It holds for {metadata.reference_dwell_s:g} s a frame at about {metadata.reference_dose_pC:g} pC: at another dose a step is "
         "another step. Counts of other frames are scaled to its dose, which does not change how fast the specimen changes.",
         "- Phase is 0 on the mean of the training runs' first frames and 1 on that of their last, not on a pure substance.",
-        "- It has no memory beyond its window, so a background or calibration unlike those of its training runs stays as an offset.",
+        "- It carries on what the session's mean so far has of its own, and is at its best once there are some frames of it."
+        if metadata.family == "corrected"
+        else "- It has no memory beyond its window, so a background or calibration unlike those of its training runs stays as an "
+        "offset.",
     ]
     return limits

@@ -182,9 +182,16 @@ def _errors(errors: HorizonError) -> dict[str, Any]:
 
 
 def _report(trained: TrainedModel) -> str:
-    from eelstm_stream.training.card import errors_table  # noqa: PLC0415
+    from eelstm_stream.training.card import errors_table, horizons_table  # noqa: PLC0415
+    from eelstm_stream.training.verdict import verdict  # noqa: PLC0415
 
-    lines = [f"{trained.path} and its card written after {trained.epochs} epochs, {trained.seconds:.0f} s."]
-    for errors in trained.evaluation.pooled:
-        lines += ["", f"Horizon {errors.horizon}:", "", *errors_table(errors)]
+    pooled = trained.evaluation.pooled
+    lines = [f"{trained.path} and its card written after {_counted(trained.epochs)}, {trained.seconds:.0f} s."]
+    if len(pooled) > 1:
+        lines += ["", *horizons_table(pooled)]
+    lines += ["", f"Horizon {pooled[-1].horizon}:", "", *errors_table(pooled[-1]), "", *verdict(pooled[-1])]
     return "\n".join(lines)
+
+
+def _counted(epochs: int) -> str:
+    return "1 epoch" if epochs == 1 else f"{epochs} epochs"

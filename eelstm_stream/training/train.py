@@ -124,7 +124,6 @@ def train_model(
         baselines = fit_baselines(material.training_parts, recipe.window, recipe.horizons)
         evaluation = evaluate(OnnxForecaster(proto), baselines.by_name(), material.fitted.phase, material.test, recipe)
         metadata = describe(name, material, recipe, fitted, baselines, evaluation, seed)
-        best = fitted.curve[fitted.best_epoch - 1]
 
         def card(sha256: str) -> str:
             return write_card(
@@ -132,10 +131,7 @@ def train_model(
                 evaluation,
                 sha256=sha256,
                 network=fitted.sentence,
-                course=(
-                    f"seed {seed}, {fitted.epochs} epochs, {(time.monotonic() - began) / 60:.0f} min on {os.cpu_count()} cores, "
-                    f"best validation rmse {best.validation_rmse:.1f} counts in epoch {best.epoch}"
-                ),
+                course=_course(fitted, seed, time.monotonic() - began),
                 validated_on=segments_sentence(material.runs, material.validation),
                 tested_on=[run.name for run in material.test],
                 remarks=remarks,
@@ -164,6 +160,15 @@ def _check_arguments(
         raise UsageError("training needs at least one run, and another one to test on.")
     if epochs < 1:
         raise UsageError(f"--epochs is {epochs}, and it must be 1 at least.")
+
+
+def _course(fitted: Fit, seed: int, seconds: float) -> str:
+    if fitted.network is None:
+        return f"solved in one step; validation rmse {fitted.validation_rmse:.1f} counts"
+    return (
+        f"seed {seed}, {fitted.epochs} epochs, {seconds / 60:.1f} min on {os.cpu_count()} cores, best validation rmse "
+        f"{fitted.validation_rmse:.1f} counts in epoch {fitted.best_epoch}"
+    )
 
 
 def _recording(run: Path | Recording, dwell_s: float | None, beam_current_pA: float | None) -> Recording:
