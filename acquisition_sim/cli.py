@@ -37,6 +37,9 @@ Command = Annotated[
 ]
 PresetName = Annotated[str | None, typer.Option(help="Name of a preset.", show_default="srtio3-300kV")]
 PresetFile = Annotated[Path | None, typer.Option("--presets", help="File of presets, in place of the shipped one.")]
+Faults = Annotated[
+    Path | None, typer.Option(help="TOML script of faults: what goes wrong on the wire, at which frame.")
+]
 WaitReaders = Annotated[int | None, typer.Option(help="Start once so many readers have subscribed to spectra.")]
 Json = Annotated[bool, typer.Option("--json", help="Say on stdout, as one JSON object, when and where it is ready.")]
 WithParent = Annotated[bool, typer.Option("--with-parent", hidden=True)]
@@ -71,12 +74,14 @@ def replay(
     snapshot: Snapshot = None,
     command: Command = None,
     wait_readers: WaitReaders = None,
+    faults: Faults = None,
     config: Config = None,
     as_json: Json = False,
     with_parent: WithParent = False,
 ) -> None:
     """Play a recording as a live instrument."""
-    from acquisition_sim.replaying import Replay  # noqa: PLC0415
+    from acquisition_sim.fault_script import script_for  # noqa: PLC0415
+    from acquisition_sim.replaying import Replay, replay_plan  # noqa: PLC0415
     from eelstm_stream.errors import UsageError  # noqa: PLC0415
     from eelstm_stream.io.recordings import load_recording  # noqa: PLC0415
     from eelstm_stream.io.stopping import Stop  # noqa: PLC0415
@@ -93,6 +98,7 @@ def replay(
         spectra=spectra,
         seconds=seconds,
         wait_readers=wait_readers,
+        faults=faults,
     )
     recording = load_recording(file, dwell_s=dwell, beam_current_pA=current)
     if responsive:
@@ -102,8 +108,9 @@ def replay(
         limits = load_preset(preset or DEFAULT_PRESET, presets or PRESETS).beam
         fly_recording(settings, recording, limits, seed=seed, loop=loop, as_json=as_json, with_parent=with_parent)
         return
+    script = script_for(settings.faults, replay_plan(recording, settings))
     with Stop(with_parent=with_parent) as stop:
-        Replay(settings, stop, as_json=as_json).play(_passes(recording, loop))
+        Replay(settings, stop, as_json=as_json, faults=script).play(_passes(recording, loop))
 
 
 @sim.command()
@@ -137,6 +144,7 @@ def run(
     snapshot: Snapshot = None,
     command: Command = None,
     wait_readers: WaitReaders = None,
+    faults: Faults = None,
     config: Config = None,
     as_json: Json = False,
     with_parent: WithParent = False,
@@ -156,6 +164,7 @@ def run(
         spectra=spectra,
         seconds=seconds,
         wait_readers=wait_readers,
+        faults=faults,
     )
     fly_simulations(
         settings,

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
+import numpy as np
 from pydantic import ValidationError
 
 from acquisition_sim.beam import BeamParameters
+from acquisition_sim.fault_script import SessionPlan, script_for
 from acquisition_sim.instrument import InstrumentParameters
 from acquisition_sim.live import Flight, Live
 from acquisition_sim.microscope import Microscope
@@ -111,6 +113,7 @@ def fly_recording(
     if settings.speed is None:
         raise UsageError("--responsive needs a clock, in whose time leases run: give --speed a number.")
     first = regrouped(recording, seed, limits)
+    faults = script_for(settings.faults, _plan(first, settings))
 
     def sessions() -> Iterator[Flight]:
         yield first
@@ -118,7 +121,7 @@ def fly_recording(
             yield regrouped(recording, following, limits)
 
     with Stop(with_parent=with_parent) as stop:
-        Live(settings, stop, as_json=as_json, obeys=True).play(sessions())
+        Live(settings, stop, as_json=as_json, obeys=True, faults=faults).play(sessions())
 
 
 def fly_simulations(
@@ -146,6 +149,7 @@ def fly_simulations(
         if loop:
             raise UsageError("--truth holds one session, and --loop makes many: leave out one of them.")
     first = simulated(varied(preset, seed), seed, frames=frames, obeys=obeys, keep_truth=truth is not None)
+    faults = script_for(settings.faults, _plan(first, settings))
 
     def sessions() -> Iterator[Flight]:
         yield first
@@ -153,9 +157,26 @@ def fly_simulations(
             yield simulated(varied(preset, following), following, frames=frames, obeys=obeys)
 
     with Stop(with_parent=with_parent) as stop:
-        Live(settings, stop, as_json=as_json, obeys=obeys).play(sessions())
+        Live(settings, stop, as_json=as_json, obeys=obeys, faults=faults).play(sessions())
     if truth is not None:
         _save_truth(first, truth, force)
+
+
+def _plan(flight: Flight, settings: SimSettings) -> SessionPlan:
+    """What a script of faults may reckon with."""
+    parameters = flight.parameters
+    given = [limit for limit in (parameters.frames, settings.spectra) if limit is not None]
+    frames = min(given, default=None)
+    ends_s = None
+    if frames is not None and not parameters.obeys:
+        ends_s = np.cumsum(np.full(frames, parameters.beam.dwell_s)).tolist()
+    return SessionPlan(
+        energy_axis=flight.context["energy_axis"],
+        frames=frames,
+        ends_s=ends_s,
+        obeys=parameters.obeys,
+        current_is_known=parameters.current_is_known,
+    )
 
 
 def _require_writable(truth: Path, force: bool) -> None:

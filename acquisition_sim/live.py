@@ -1,8 +1,8 @@
 """Flies an instrument on the wire: time and commands go in, spectra and acknowledgements come out. A shell.
 
 All decisions are in `instrument.py`. Here the clock is read and multiplied by the speed, frames that have ended are exposed in
-blocks, since those are faster, and what has waited for too long is said to be lost. (Faults by script will come between the
-frames that an event brings and their publication: `_publish_taken`.)
+blocks, since those are faster, and what has waited for too long is said to be lost. Of the faults by script, the restart and
+the commands that are obeyed otherwise than ordered are done here; the others are on the wire.
 """
 
 from __future__ import annotations
@@ -50,21 +50,23 @@ class Live(Player[Flight]):
     """An instrument with a specimen, or a recording, under its beam."""
 
     _flight: Flight
-    _parameters: InstrumentParameters
+    _ahead: InstrumentParameters  # of what is left of the session
+    _parameters: InstrumentParameters  # the same, up to the next restart, if the script of faults has one
     _state: InstrumentState
 
     def _play_session(self, played: Flight) -> None:
         self._flight = played
         frames, left = played.parameters.frames, self._spectra_left()
         short = left is not None and (frames is None or left < frames)
-        self._parameters = replace(played.parameters, frames=left if short else frames)
-        self._begin(**played.context, expected_spectra=frames, commands=self._limits())
-        self._started_ns = clock.monotonic_ns()
-        self._published = 0
+        self._ahead = replace(played.parameters, frames=left if short else frames)
         self._notes: tuple[str, ...] = ()  # that were said on the terminal
         self._lost: tuple[int, int] | None = None  # first and last frame of those that nobody was told of yet
-        self._state = instrument.start(self._parameters, self._session)
-        while not self._state.over and not self._is_over():
+        self._begin_session(frames, clock.monotonic_ns())
+        while not self._is_over():
+            if self._restarts_now:
+                self._restart()
+            elif self._state.over:
+                break
             self._server.wait(self._wakes_ns())
             if self._stop.requested:
                 break
@@ -72,8 +74,43 @@ class Live(Player[Flight]):
             changed = self._obey() or changed
             if changed or clock.monotonic_ns() >= self._status_due_ns:
                 self._say_status()
-        cut_short = short and self._published == left
+        cut_short = short and self._spectra_left() == 0
         self._end(finished=self._state.over and not cut_short, spectra=self._published)
+
+    def _begin_session(self, expected: int | None, now_ns: int) -> None:
+        """The instrument is switched on, at a time by the monotonic clock."""
+        restart = self._faults.restart_frame
+        self._parameters = self._ahead if restart is None else replace(self._ahead, frames=restart)
+        self._begin(**self._flight.context, expected_spectra=expected, commands=self._limits())
+        self._started_ns = now_ns
+        self._published = 0
+        self._state = instrument.start(self._parameters, self._session)
+
+    @property
+    def _restarts_now(self) -> bool:
+        frame, at_ns, state = self._faults.restart_frame, self._restart_ns, self._state
+        is_frame = frame is not None and state.over and state.next_seq >= frame
+        return is_frame or (at_ns is not None and not state.over and state.now_ns >= at_ns)
+
+    @property
+    def _restart_ns(self) -> int | None:
+        at_s = self._faults.restart_s
+        return None if at_s is None else round(at_s * 1e9)
+
+    def _restart(self) -> None:
+        """Switched off and on again, by the script of faults: a frame in progress is lost, and the specimen stays as it is."""
+        state, frame = self._state, self._state.frame
+        current_pA = state.beam.probe_current_pA if frame is None else frame.current_pA
+        since_s = (state.now_ns - state.since_ns) / 1e9
+        self._flight.under_the_beam.pass_over(since_s, current_pA)
+        taken = state.next_seq if frame is None else frame.seq
+        self._ahead = replace(
+            self._ahead,
+            frames=None if self._ahead.frames is None else self._ahead.frames - taken,
+            dose_pC=self._ahead.dose_pC - state.dose_pC - since_s * current_pA,
+        )
+        self._faults.restarted(taken, state.now_ns / 1e9)
+        self._begin_session(self._ahead.frames, self._mono_ns(state.now_ns) or clock.monotonic_ns())
 
     def _spectra_left(self) -> int | None:
         return None if self._settings.spectra is None else self._settings.spectra - self._sent_spectra
@@ -106,8 +143,9 @@ class Live(Player[Flight]):
         if self._settings.speed is None:
             return None
         times = [self._status_due_ns, self._ends_ns]
-        if (next_ns := instrument.next_ns(self._state)) is not None:
-            times.append(self._mono_ns(next_ns))
+        times += [
+            self._mono_ns(at_ns) for at_ns in (instrument.next_ns(self._state), self._restart_ns) if at_ns is not None
+        ]
         return min(time for time in times if time is not None)
 
     def _advance(self) -> bool:
@@ -117,8 +155,11 @@ class Live(Player[Flight]):
             to_ns = instrument.FOREVER.ends_ns
             if speed is not None:
                 to_ns = round((clock.monotonic_ns() - self._started_ns) * speed)
+            if self._restart_ns is not None:
+                to_ns = min(to_ns, self._restart_ns)
             self._state, events = instrument.advance(self._state, self._parameters, to_ns, BLOCK)
             self._act_on(events, to_ns)
+            self._session_s = self._state.now_ns / 1e9
             changed = changed or not all(isinstance(event, Taken) for event in events)
             if speed is None or len(events) < BLOCK or self._stop.requested:
                 self._say_lost()
@@ -194,8 +235,9 @@ class Live(Player[Flight]):
         if received.command is None:
             refused: Refused | None = Refused("malformed", received.malformed)
         else:
+            heard = self._faults.misheard(received.command, self._state.next_seq, self._session_s)
             self._state, refused = instrument.command(
-                self._state, self._parameters, received.command, mono_ns=clock.monotonic_ns()
+                self._state, self._parameters, heard, mono_ns=clock.monotonic_ns()
             )
         self._accepted += refused is None
         self._refused += refused is not None

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+
+from acquisition_sim.fault_script import SessionPlan
 from acquisition_sim.pacing import Pacing
-from acquisition_sim.simd import HELD_UP, Player, sendable
+from acquisition_sim.simd import HELD_UP, Player, SimSettings, sendable
 from eelstm_stream.io import clock
 from eelstm_stream.io.recordings import Recording
 
 LOOK_UP_EVERY = 16  # spectra sent at full speed between two looks at the other sockets
+
+
+def replay_plan(recording: Recording, settings: SimSettings) -> SessionPlan:
+    """What a script of faults may reckon with."""
+    ends_s = np.cumsum(recording.dwell_s)[: settings.spectra].tolist()
+    return SessionPlan(recording.energy_axis, len(ends_s), ends_s)
 
 
 class Replay(Player[Recording]):
@@ -16,19 +27,20 @@ class Replay(Player[Recording]):
     def _play_session(self, played: Recording) -> None:
         frames = len(played.counts)
         currents = played.beam_current_pA
-        self._begin(
-            source="simulation" if played.simulated else "replay",
-            source_name=sendable(played.name),
-            specimen=sendable(played.specimen),
-            energy_axis=played.energy_axis,
-            dwell_s=float(played.dwell_s[0]),
-            beam_energy_keV=played.beam_energy_keV,
-            beam_current_pA=None if currents is None else float(currents[0]),
-            convergence_mrad=played.convergence_mrad,
-            collection_mrad=played.collection_mrad,
-            dose_is_relative=currents is None,
-            expected_spectra=frames,
-        )
+        context: dict[str, Any] = {
+            "source": "simulation" if played.simulated else "replay",
+            "source_name": sendable(played.name),
+            "specimen": sendable(played.specimen),
+            "energy_axis": played.energy_axis,
+            "dwell_s": float(played.dwell_s[0]),
+            "beam_energy_keV": played.beam_energy_keV,
+            "beam_current_pA": None if currents is None else float(currents[0]),
+            "convergence_mrad": played.convergence_mrad,
+            "collection_mrad": played.collection_mrad,
+            "dose_is_relative": currents is None,
+        }
+        self._begin(**context, expected_spectra=frames)
+        first, began_s = 0, 0.0  # frame and time at which the session began: the faults may restart it
         pacing = Pacing(clock.monotonic_ns(), played.dwell_s, self._settings.speed)
         frame = published = 0
         while frame < frames and not self._is_over():
@@ -37,13 +49,18 @@ class Replay(Player[Recording]):
                 break
             in_time = min(pacing.first_frame_in_time(frame, clock.monotonic_ns()), frames)
             if in_time > frame:
-                self._publish_gap(frame, in_time - 1, HELD_UP)
+                self._publish_gap(frame - first, in_time - 1 - first, HELD_UP)
                 frame = in_time
                 continue
+            restart = self._faults.restart_frame
+            if restart is not None and frame - first >= restart:
+                self._faults.restarted(frame - first, pacing.begins_s(frame) - began_s)
+                first, began_s, published = frame, pacing.begins_s(frame), 0
+                self._begin(**context, expected_spectra=frames - first)
             self._publish_spectrum(
-                frame,
+                frame - first,
                 played.counts[frame],
-                began_s=pacing.begins_s(frame),
+                began_s=pacing.begins_s(frame) - began_s,
                 dwell_s=float(played.dwell_s[frame]),
                 current_pA=None if currents is None else float(currents[frame]),
             )

@@ -9,10 +9,13 @@ import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from datetime import timedelta
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Generic, TypeVar
 
 from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt
 
+from acquisition_sim.fault_script import NO_FAULTS, FaultScript
+from acquisition_sim.faulty_stream import FaultyStream
 from eelstm_stream.core.dose import frame_dose_pC
 from eelstm_stream.io import clock
 from eelstm_stream.io.announce import ready, say
@@ -33,6 +36,7 @@ from eelstm_stream.wire.messages import (
     Gap,
     InstrumentName,
     InstrumentStatus,
+    Message,
     Payload,
     SessionEnd,
     SessionStart,
@@ -67,6 +71,7 @@ class SimSettings(Settings):
     )
     wait_readers: int = Field(0, ge=0, le=100, description="start once this many readers have subscribed to spectra")
     spectra: PositiveInt | None = Field(None, description="end after this many spectra")
+    faults: Path | None = Field(None, description="script of faults, TOML")
     seconds: Annotated[PositiveFloat, Field(le=1e8)] | None = Field(None, description="end after this time, s")
 
 
@@ -76,8 +81,16 @@ T = TypeVar("T")  # what a session plays
 class Player(ABC, Generic[T]):
     """An instrument on the wire, whose sessions follow each other. Each is a clean start: no window may span two."""
 
-    def __init__(self, settings: SimSettings, stop: Stop, *, as_json: bool = False, obeys: bool = False) -> None:
-        """Bind. Raises EelstmError where a port is taken; nothing is left bound then."""
+    def __init__(
+        self,
+        settings: SimSettings,
+        stop: Stop,
+        *,
+        as_json: bool = False,
+        obeys: bool = False,
+        faults: FaultScript = NO_FAULTS,
+    ) -> None:
+        """Bind. faults: of every session, fitted to it. Raises EelstmError where a port is taken; nothing is left bound then."""
         self._settings = settings
         self._stop = stop
         self._as_json = as_json
@@ -90,7 +103,12 @@ class Player(ABC, Generic[T]):
             command=settings.command if obeys else None,
             wait_for_readers=settings.speed is None,
         )
+        self._script = faults
+        self._faults = FaultyStream(faults)
+        if faults.faults:
+            self._server.on_the_way = self._through_faults
         self._session = ""
+        self._session_s = 0.0  # the instrument's time, s since the session began
         self._started_at = clock.utc_now()
         self._sent = {"session": 0, "status": 0}  # messages of these kinds in this session: their seq
         self._sent_spectra = 0  # over all sessions
@@ -113,6 +131,7 @@ class Player(ABC, Generic[T]):
             for session in sessions:
                 if self._is_over():
                     break
+                self._faults = FaultyStream(self._script)
                 self._play_session(session)
             say("sim", f"ended after {self._sent_spectra} spectra")
             return self._sent_spectra
@@ -130,6 +149,12 @@ class Player(ABC, Generic[T]):
 
     # Messages
 
+    def _through_faults(self, message: Message, frames: list[bytes]) -> list[tuple[Message | None, list[bytes]]]:
+        sent = self._faults.take(message, frames, self._session_s)
+        for line in self._faults.begun():
+            say("sim", line)
+        return [(one.message if one.remembered else None, one.frames) for one in sent]
+
     def _envelope(self, kind: str) -> dict[str, Any]:
         """Session, number and time of a message that is not a spectrum."""
         seq = self._sent[kind]
@@ -139,6 +164,7 @@ class Player(ABC, Generic[T]):
     def _begin(self, **context: Any) -> None:
         """Publish the start of a session. context: what its message says beyond what every session says."""
         self._session = uuid.uuid4().hex[:16]
+        self._session_s = 0.0
         self._started_at = clock.utc_now()
         self._sent = {"session": 0, "status": 0}
         self._status_due_ns = 0
@@ -163,6 +189,7 @@ class Player(ABC, Generic[T]):
         dose_before_pC: float | None = None,
     ) -> None:
         """began_s: start of exposure, by the instrument's time, s since the start of the session."""
+        self._session_s = began_s + dwell_s
         acquired_at = self._started_at + timedelta(seconds=began_s)
         spectrum = Spectrum(
             session=self._session,
@@ -197,7 +224,7 @@ class Player(ABC, Generic[T]):
                 beam=beam,
                 accepted=self._accepted,
                 refused=self._refused,
-                notes=notes,
+                notes=(*notes, sendable(f"FAULTS BY SCRIPT: {self._script.name}")) if self._script.faults else notes,
             )
         )
 

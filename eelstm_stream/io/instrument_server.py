@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket as unix
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -79,6 +80,9 @@ class InstrumentServer:
         self.instrument = instrument
         self.readers = Readers(instrument)
         self.start: SessionStart | None = None  # of the session that is running
+        # What a message and its frames become on their way out, for a simulator of faults. A message that is None is sent, and
+        # not remembered for late joiners.
+        self.on_the_way: Callable[[Message, list[bytes]], list[tuple[Message | None, list[bytes]]]] | None = None
         self._stop = stop
         self._patient = wait_for_readers
         self._start_frames: list[bytes] = []
@@ -115,6 +119,13 @@ class InstrumentServer:
     def publish(self, message: Message, payload: Payload | None = None) -> None:
         """Send a message to all readers. Session start and end are remembered for late joiners, spectra too."""
         frames = encode(self.instrument, message, payload)
+        if self.on_the_way is None:
+            self._publish(message, frames)
+            return
+        for told, sent in self.on_the_way(message, frames):
+            self._publish(told, sent)
+
+    def _publish(self, message: Message | None, frames: list[bytes]) -> None:
         if isinstance(message, SessionStart):
             self.start, self._start_frames = message, frames
             self._newest.clear()
