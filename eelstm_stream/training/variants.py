@@ -6,8 +6,8 @@ variants that differ from it as repeats differ from each other; noise is added t
 Nothing here looks at a run that is tested on.
 
 On five simulated triples (two runs to train on, one to test) this brought the error against the noise-free truth of a ridge
-regression in components, with the run's residual carried on, from 58 counts to 41: half of it by the variants of time, half by
-those of intensity and background. See docs/explanation/the-shipped-model.md.
+regression in components, with the run's residual carried on, from 60 counts to 42: half of it by the variants of time, half by
+those of intensity and background. See docs/explanation/the-shipped-models.md.
 """
 
 from __future__ import annotations
