@@ -11,10 +11,11 @@ from eelstm_stream.io.recordings import save_recording
 from eelstm_stream.training.recipe import RECIPES
 from eelstm_stream.training.reproduction.run import Options, reproduce_paper
 from eelstm_stream.training.reproduction.train_cell import TrainingSettings
+from eelstm_stream.training.reproduction.written import write_summary
 from eelstm_stream.wire.messages import EnergyAxis
 from tests.simulated_runs import simulated
 
-AXIS = EnergyAxis(offset_eV=435.0, dispersion_eV=0.1, size=400)
+AXIS = EnergyAxis(offset_eV=435.0, dispersion_eV=0.1, size=500)
 QUICK_pC = 2_500.0  # transformed within 60 frames
 FRAMES = (52, 60, 60)
 
@@ -26,7 +27,7 @@ def tiny_settings(epochs: int = 2, **paper: object) -> TrainingSettings:
     return TrainingSettings(
         epochs=epochs,
         recipes={"paper": small, "corrected": corrected},
-        preprocessing=TableISettings(crop_eV=(435.0, 475.0)),
+        preprocessing=TableISettings(crop_eV=(435.0, 485.0)),
     )
 
 
@@ -41,4 +42,4 @@ def write_tiny_runs(folder: Path, seed: int = 0) -> Path:
 
 if __name__ == "__main__":
     folder, output = map(Path, sys.argv[1:3])
-    reproduce_paper(Options(folder, output, seeds=1, workers=1), tiny_settings())
+    write_summary(reproduce_paper(Options(folder, output, seeds=1, workers=1), tiny_settings()), output)

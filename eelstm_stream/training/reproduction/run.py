@@ -43,11 +43,11 @@ def reproduce_paper(options: Options, settings: TrainingSettings) -> Summary:
 
     Raises UsageError and UnusableInputError before any training; a KeyboardInterrupt or a kill keeps what is done.
     """
+    if options.folder is not None:
+        found_in(options.folder)  # whether it is usable, before a folder for results is made
     keras_and_tensorflow()  # whether it is there is better said before hours of training
     row_seeds = options.seeds or (1 if options.quick else ROW_SEEDS)
     family_seeds = options.seeds or (1 if options.quick else FAMILY_SEEDS)
-    if options.folder is not None:
-        found_in(options.folder)  # whether it is usable, before a folder for results is made
     lock = lock_folder(options.output)
     with ReproductionProgress() as progress:
         try:
