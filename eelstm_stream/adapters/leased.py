@@ -102,6 +102,7 @@ class LeasedInstrument:
         )
         self._orders = Orders(CommandGate(self._session.uid), read.dwell_s, read.beam_current_pA)
         self._set = (read.dwell_s, read.beam_current_pA)
+        self._said = read  # in the newest status
 
     def fly(self) -> None:
         """Serve until told to stop. Raises EelstmError where the microscope fails. The beam is blanked in the end."""
@@ -126,10 +127,9 @@ class LeasedInstrument:
         """Wait for what comes next, and do it."""
         due_ns = self._session.status_due_ns
         self._server.wait(due_ns if self._read.blanked else min(due_ns, self._off_by_ns()))
-        was_blanked = self._read.blanked
         accepted = [self._obey(received) for received in self._server.commands()]
         self._go_on()
-        if any(accepted) or self._read.blanked != was_blanked or clock.monotonic_ns() >= self._session.status_due_ns:
+        if any(accepted) or self._read != self._said or clock.monotonic_ns() >= self._session.status_due_ns:
             self._say_status()
 
     # Commands
@@ -280,3 +280,4 @@ class LeasedInstrument:
         if report.readback.blanked:
             said = f"the beam is blanked: {self._orders.why_blanked}"
         self._session.publish_status(said, report, self._microscope.notes)
+        self._said = report.readback

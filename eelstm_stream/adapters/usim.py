@@ -10,6 +10,7 @@ import asyncio
 import importlib
 import logging
 import os
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import Any, ClassVar
@@ -63,6 +64,7 @@ class Usim:
     def __init__(self, offset_eV: float) -> None:
         """Start it. Raises UsageError where it isn't installed. `close` it: its threads would outlive the program."""
         self.notes: tuple[str, ...] = ()
+        self._is_cut = threading.Event()
         with _hushed():
             self._start(offset_eV)
 
@@ -141,11 +143,15 @@ class Usim:
     def blank(self, blanked: bool) -> None:
         """Move the blanker. The EELS camera of this version counts under a blanked beam, too: no frame is taken then."""
         self._order("C_Blank", float(blanked))
+        if not blanked:
+            self._is_cut.clear()
 
     def expose(self) -> Payload:
         """One frame, `(channel,)` float32 counts, summed over the camera's rows."""
-        self._camera.acquire_sequence_begin(self._parameters(), 1)
+        self._camera.acquire_sequence_begin(self._parameters(), 1)  # which forgets a cut that came before it
         try:
+            if self._is_cut.is_set():
+                self.cut()
             frame = self._camera.acquire_sequence_continue().xdata.data[0]
         finally:
             self._camera.acquire_sequence_end()
@@ -156,6 +162,7 @@ class Usim:
 
     def cut(self) -> None:
         """End the exposure; what it returns may be the frame before."""
+        self._is_cut.set()
         self._camera.acquire_sequence_cancel()
 
 

@@ -102,11 +102,13 @@ def off_by_ns(lease: Lease, *, now_ns: int, dose_pC: float, current_pA: float) -
 def report(orders: Orders, read: Readback, *, next_seq: int, dose_pC: float, now_ns: int) -> BeamReport:
     """What the instrument says of its beam. read: what it says that holds; dose_pC: the frame in progress counted whole."""
     lease = orders.lease
-    shown = lease and LeaseReport(
-        left_s=max(0, lease.ends_ns - now_ns) / 1e9,
-        ends_mono_ns=lease.ends_ns,
-        until_dose_pC=None if math.isinf(lease.until_dose_pC) else lease.until_dose_pC,
-    )
+    shown = None
+    if lease is not None:
+        shown = LeaseReport(
+            left_s=max(0, lease.ends_ns - now_ns) / 1e9,
+            ends_mono_ns=lease.ends_ns,
+            until_dose_pC=None if math.isinf(lease.until_dose_pC) else lease.until_dose_pC,
+        )
     return BeamReport(
         readback=read,
         ordered=Readback(dwell_s=orders.dwell_s, beam_current_pA=orders.current_pA, blanked=not orders.let_on),

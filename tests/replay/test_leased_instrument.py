@@ -1,0 +1,133 @@
+"""Whatever the microscope behind an adapter does, the beam is blanked when its lease is over, and it's told why."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from eelstm_stream.wire.messages import Gap, InstrumentStatus, SessionEnd, Spectrum
+from tests.bench_microscope import FRAME
+from tests.commanding import Commanding
+from tests.programs import WITHIN_S
+
+ON = {"blanked": False, "dwell_s": 0.05, "beam_current_pA": 100.0}
+
+
+@contextmanager
+def microscope_that(fault: str) -> Iterator[tuple[Commanding, subprocess.Popen[str]]]:
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.bench_microscope", fault],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            with Commanding(json.loads(process.stdout.readline())) as commanding:
+                yield commanding, process
+        finally:
+            process.kill()
+
+
+def test_one_without_a_fault_counts_what_it_gives():
+    with microscope_that("works") as (microscope, process):
+        assert microscope.tell(**ON, lease_s=5.0).beam.readback.blanked is False
+        for seq in range(10):  # of 0.05 s: 5 s are not enough if it only looks once a second
+            heard = microscope.spectrum()
+            assert heard.message.seq == seq
+            assert heard.payload.tolist() == [50.0] * 16
+        assert microscope.status().notes == ("on the bench",)
+        process.terminate()
+        end = microscope.ears.until(lambda m: isinstance(m, SessionEnd))[-1].message
+        assert end.reason == "stopped"
+        assert process.wait(WITHIN_S) == 0
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        ("raises", "the camera's cable is out"),
+        ("not a number", "not finite"),
+    ],
+)
+def test_a_camera_that_fails_ends_the_session_with_its_words_and_the_beam_blanked(fault, says):
+    with microscope_that(fault) as (microscope, process):
+        microscope.tell(**ON, lease_s=20.0)
+        heard = [d.message for d in microscope.ears.until(lambda m: isinstance(m, SessionEnd))]
+        assert [m.seq for m in heard if isinstance(m, Spectrum)] == list(range(FRAME))
+        assert heard[-1].reason == "failed"
+        assert says in heard[-1].text
+        _, err = process.communicate(timeout=WITHIN_S)
+        assert process.returncode == 1
+        assert says in err.splitlines()[-1]
+        assert "Traceback" not in err
+
+
+def test_a_camera_that_does_not_come_back_holds_up_neither_commands_nor_the_end_of_the_lease_and_is_given_up():
+    with microscope_that("hangs") as (microscope, process):
+        microscope.tell(**ON, lease_s=0.4)
+        heard = [d.message for d in microscope.ears.until(lambda m: isinstance(m, Gap))]
+        assert "before the camera was done" in heard[-1].reason
+        assert heard[-1].first_seq == FRAME
+        assert microscope.tell(blanked=True).beam.readback.blanked
+        end = microscope.ears.until(lambda m: isinstance(m, SessionEnd))[-1].message
+        assert end.reason == "failed"
+        assert f"has not given back frame {FRAME}" in end.text
+        assert process.wait(WITHIN_S) == 1
+
+
+def test_the_end_of_the_lease_cuts_a_frame_that_takes_too_long_and_the_session_goes_on():
+    with microscope_that("hangs until it is cut") as (microscope, _):
+        microscope.tell(**ON, lease_s=0.5)
+        microscope.ears.until(lambda m: isinstance(m, Gap))
+        blanked = microscope.status(blanked=True)
+        assert "before the camera was done" in blanked.text
+        assert blanked.beam.dose_pC >= 0.4 * 100.0  # the frame that came to nothing, too
+        assert microscope.tell(**ON, lease_s=0.5).outcome == "accepted"
+        assert microscope.status(blanked=True).beam.next_seq == FRAME + 2
+
+
+def test_a_dose_that_is_given_cuts_a_frame_that_takes_too_long():
+    with microscope_that("hangs until it is cut") as (microscope, _):
+        microscope.tell(**ON, lease_s=30.0, lease_until_dose_pC=40.0)
+        blanked = microscope.status(blanked=True)
+        assert 39.0 <= blanked.beam.dose_pC < 45.0  # pC that a busy machine may take to notice
+
+
+def test_a_blanker_that_does_not_move_ends_the_session_and_the_program_says_so():
+    with microscope_that("stuck blanker") as (microscope, process):
+        microscope.tell(**ON, lease_s=0.5)
+        end = microscope.ears.until(lambda m: isinstance(m, SessionEnd))[-1].message
+        assert end.reason == "failed"
+        assert "the blanker was told to blank the beam, and did not" in end.text
+        assert process.wait(WITHIN_S) == 1
+
+
+def test_another_current_than_was_ordered_is_read_back_counted_and_told():
+    with microscope_that("another current") as (microscope, _):
+        told = microscope.tell(**ON, lease_s=20.0).beam
+        assert told.ordered.beam_current_pA == 100.0
+        assert told.readback.beam_current_pA == pytest.approx(110.0)
+        spectra = [microscope.spectrum().message for _ in range(3)]
+        assert spectra[0].beam_current_pA == pytest.approx(110.0)
+        assert spectra[2].dose_before_pC >= 2 * 0.05 * 110.0
+
+
+def test_a_beam_that_somebody_lets_on_by_hand_is_blanked_again_and_its_dose_counted():
+    with microscope_that("works") as (microscope, process):
+        before = microscope.status(blanked=True)
+        process.send_signal(signal.SIGUSR1)
+        heard = [
+            d.message
+            for d in microscope.ears.until(lambda m: isinstance(m, InstrumentStatus) and "somebody else" in m.text)
+        ]
+        assert heard[-1].beam.readback.blanked
+        assert heard[-1].beam.dose_pC > before.beam.dose_pC
+        assert not any(isinstance(message, Spectrum) for message in heard)
