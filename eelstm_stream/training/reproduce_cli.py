@@ -27,7 +27,7 @@ def reproduce(
         typer.Option(min=1, help="Trainings of each number.", show_default="3, and 5 against the baselines"),
     ] = None,
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="At most, of each training.", show_default="300, or 20 with --quick")
+        int | None, typer.Option(min=1, help="At most, of each training.", show_default="150, or 20 with --quick")
     ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="Few epochs and one seed: for a look, not for the figures.")
