@@ -80,7 +80,7 @@ def replay(
     with_parent: WithParent = False,
 ) -> None:
     """Play a recording as a live instrument."""
-    from acquisition_sim.fault_script import script_for  # noqa: PLC0415
+    from acquisition_sim.faults.script import script_for  # noqa: PLC0415
     from acquisition_sim.replaying import Replay, replay_plan  # noqa: PLC0415
     from eelstm_stream.errors import UsageError  # noqa: PLC0415
     from eelstm_stream.io.recordings import load_recording  # noqa: PLC0415

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from acquisition_sim.beam import BeamParameters
-from acquisition_sim.fault_script import SessionPlan, script_for
+from acquisition_sim.faults.script import SessionPlan, script_for
 from acquisition_sim.instrument import InstrumentParameters
 from acquisition_sim.live import Flight, Live
 from acquisition_sim.microscope import Microscope

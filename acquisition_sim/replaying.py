@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from acquisition_sim.fault_script import SessionPlan
+from acquisition_sim.faults.script import SessionPlan
 from acquisition_sim.pacing import Pacing
 from acquisition_sim.simd import HELD_UP, Player, SimSettings, sendable
 from eelstm_stream.io import clock

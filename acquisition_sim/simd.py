@@ -14,8 +14,8 @@ from typing import Annotated, Any, ClassVar, Generic, TypeVar
 
 from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt
 
-from acquisition_sim.fault_script import NO_FAULTS, FaultScript
-from acquisition_sim.faulty_stream import FaultyStream
+from acquisition_sim.faults.script import NO_FAULTS, FaultScript
+from acquisition_sim.faults.stream import FaultyStream
 from eelstm_stream.core.dose import frame_dose_pC
 from eelstm_stream.io import clock
 from eelstm_stream.io.announce import ready, say

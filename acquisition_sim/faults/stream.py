@@ -10,8 +10,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from acquisition_sim.fault_script import FaultScript
-from acquisition_sim.faults import Fault, Memory, OtherThanOrdered, Restart, Sent
+from acquisition_sim.faults import Fault, OtherThanOrdered, Restart
+from acquisition_sim.faults.fault import Memory, Sent
+from acquisition_sim.faults.script import FaultScript
 from eelstm_stream.wire.codec import encode
 from eelstm_stream.wire.messages import Command, Gap, Message, SessionEnd, SessionStart, Spectrum
 from eelstm_stream.wire.topics import split_topic
