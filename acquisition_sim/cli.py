@@ -118,7 +118,8 @@ def run(
     preset: PresetName = None,
     presets: PresetFile = None,
     frames: Annotated[
-        int | None, typer.Option(min=1, help="Spectra in a session.", show_default="160, or no limit with --obey")
+        int | None,
+        typer.Option(min=1, max=10_000_000, help="Spectra in a session.", show_default="160, or no limit with --obey"),
     ] = None,
     seed: Annotated[
         int,

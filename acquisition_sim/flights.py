@@ -168,7 +168,7 @@ def _plan(flight: Flight, settings: SimSettings) -> SessionPlan:
     given = [limit for limit in (parameters.frames, settings.spectra) if limit is not None]
     frames = min(given, default=None)
     ends_s = None
-    if frames is not None and not parameters.obeys:
+    if settings.faults is not None and frames is not None and not parameters.obeys:
         ends_s = np.cumsum(np.full(frames, parameters.beam.dwell_s)).tolist()
     return SessionPlan(
         energy_axis=flight.context["energy_axis"],
