@@ -32,12 +32,19 @@ def train(
         Path, typer.Option("--output", "-o", help="The model file, .onnx; its hash and card go beside it.")
     ],
     model: Annotated[
-        str,
+        str | None,
         typer.Option(
+            show_default="paper",
             help="What to train: `paper`, the paper's LSTM; `gru`, the same of GRUs; `linear`, PCA + ridge regression; "
-            "`corrected`, PCA + ridge corrected by an LSTM, with the run's own residual carried on."
+            "`corrected`, PCA + ridge corrected by an LSTM, with the run's own residual carried on.",
         ),
-    ] = "paper",
+    ] = None,
+    recipe_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--recipe", help="Model and numbers from a file, as `eelstm tune` writes it.", show_default="none"
+        ),
+    ] = None,
     seed: Annotated[
         int, typer.Option(min=0, max=2**32 - 1, help="The same seed gives the same model on one machine.")
     ] = 0,
@@ -90,6 +97,7 @@ def train(
 
     recipe = _recipe(
         model,
+        recipe_file,
         window=window,
         horizons=None if horizons is None else _horizons(horizons),
         components=components,
@@ -121,19 +129,23 @@ def train(
     sys.stdout.write((json.dumps(_figures(trained)) if as_json else _report(trained)) + "\n")
 
 
-def _recipe(model: str, **numbers: Any) -> Recipe:
-    """The family's recipe with the numbers that were given."""
+def _recipe(model: str | None, file: Path | None = None, **numbers: Any) -> Recipe:
+    """The family's recipe, or the file's, with the numbers that were given."""
     from eelstm_stream.errors import UsageError  # noqa: PLC0415
     from eelstm_stream.training.recipe import COMMON, RECIPES, USED  # noqa: PLC0415
+    from eelstm_stream.training.recipe_file import load_recipe  # noqa: PLC0415
 
-    if model not in RECIPES:
+    if model is not None and model not in RECIPES:
         raise UsageError(f"--model is {model!r}, and those known are {', '.join(RECIPES)}.")
+    recipe = RECIPES[model or "paper"] if file is None else load_recipe(file)
+    if model not in (None, recipe.family):
+        raise UsageError(f"--model is {model!r}, and {file} is a recipe of {recipe.family!r}: leave --model out.")
     given = {name: value for name, value in numbers.items() if value is not None}
-    useless = [name for name in given if name not in (*COMMON, *USED[model])]
+    useless = [name for name in given if name not in (*COMMON, *USED[recipe.family])]
     if useless:
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in useless)
-        raise UsageError(f"{flags} means nothing to --model {model}: leave it out.")
-    return replace(RECIPES[model], **given)
+        raise UsageError(f"{flags} means nothing to --model {recipe.family}: leave it out.")
+    return replace(recipe, **given)
 
 
 def _horizons(text: str) -> tuple[int, ...]:

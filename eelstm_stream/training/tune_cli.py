@@ -181,18 +181,21 @@ class _Progress:
         self._progress.update(self._task, completed=now.finished, course=course)
 
     def _take(self, trial: int, event: Mapping[str, Any]) -> None:
+        if "parameters" in event:
+            self._at_hand[trial] = "begins"
+            if not self._console.is_terminal:
+                tried = ", ".join(f"{name} {value:.3g}" for name, value in event["parameters"].items())
+                self.say(f"trial {trial} begins: {tried}")
+            return
         if "epoch" in event:
-            rmse = event.get("validation_rmse")
-            if rmse is None:
-                self._at_hand[trial] = "begins"
-                return
+            rmse = event["validation_rmse"]
             self._best_of[trial] = min(rmse, self._best_of.get(trial, rmse))
             self._at_hand[trial] = f"epoch {event['epoch']} rmse {self._best_of[trial]:.1f}"
             return
         epochs = self._at_hand.pop(trial, "")
         if not self._console.is_terminal:
             end = f"{event['value']:.1f}" if "value" in event else "pruned"
-            self.say(f"trial {trial}: {end} ({epochs})")
+            self.say(f"trial {trial} ends: {end} ({epochs})")
 
     def __enter__(self) -> Self:
         self._progress.start()

@@ -6,7 +6,7 @@ import io
 from typing import Any
 
 from eelstm_stream.training.tuning.report import Outcome, TrialRow
-from eelstm_stream.training.tuning.space import Space
+from eelstm_stream.training.tuning.space import Range, Space
 
 UNITS = {
     "learning_rate": "learning rate",
@@ -37,8 +37,7 @@ def draw(outcome: Outcome, space: Space, title: str) -> bytes:
     for number, name in enumerate(names):
         axes = grid[number // COLUMNS][number % COLUMNS]
         _draw_slice(axes, name, outcome, limit)
-        if space[name].by_magnitude:
-            axes.set_xscale("log")
+        _set_range(axes, space[name])
         if space[name].whole:
             axes.xaxis.get_major_locator().set_params(integer=True)
         if number % COLUMNS == 0:
@@ -59,8 +58,23 @@ def _draw_importance(axes: Any, names: list[str], outcome: Outcome) -> None:
     labels = [UNITS.get(name, name) for name in names]
     axes.barh(labels[::-1], shares[::-1], color=OTHERS)
     axes.set_xlim(0, 1)
-    said = "importance (PED-ANOVA)" if outcome.importance else "importance: too few trials to tell"
+    said = (
+        "importance: share in what tells the better quarter of trials from the whole space (PED-ANOVA)"
+        if outcome.importance
+        else "importance: too few trials to tell"
+    )
     axes.set_xlabel(said)
+
+
+def _set_range(axes: Any, searched: Range) -> None:
+    """The whole of what is searched, so that what was left out can be seen."""
+    low, high = searched.low, searched.high
+    if searched.by_magnitude:
+        axes.set_xscale("log")
+        axes.set_xlim(low / 1.5, high * 1.5)
+    else:
+        margin = 0.05 * (high - low) or 0.5
+        axes.set_xlim(low - margin, high + margin)
 
 
 def _limit(complete: list[TrialRow]) -> float | None:

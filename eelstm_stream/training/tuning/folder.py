@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from eelstm_stream.errors import EelstmError, UsageError
+from eelstm_stream.training.tuning.differences import differences
 from eelstm_stream.training.tuning.figure import draw
 from eelstm_stream.training.tuning.report import Outcome, figures, recipe_text
 from eelstm_stream.training.tuning.search import Search
@@ -30,8 +31,12 @@ def refuse_folder_of_another(folder: Path, configuration: dict[str, Any]) -> Non
         found = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))["configuration"]
     except (OSError, ValueError, KeyError, TypeError):
         raise UsageError(f"{there[0]} is there and not from a search: choose another folder with -o.") from None
-    if found != json.loads(json.dumps(configuration)):
-        raise UsageError(f"{folder} holds the results of another search: choose another folder with -o.")
+    otherwise = differences(found, configuration)
+    if otherwise:
+        raise UsageError(
+            f"{folder} holds a search that was begun otherwise: {otherwise}; go on as it was begun, or choose another folder "
+            "with -o."
+        )
 
 
 def write_results(

@@ -14,6 +14,7 @@ from eelstm_stream.training.tuning.study import AGAIN, SURPLUS
 
 SHOWN = 10
 TELLS_FROM = 8  # trials trained to the end, before importance is more than chance
+BETTER = 0.25  # the share of trials whose being better is explained
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,10 @@ def _importance(study: Any) -> dict[str, float]:
     if sum(t.state == states.COMPLETE for t in study.get_trials(deepcopy=False)) < TELLS_FROM:
         return {}
     try:
-        found = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
+        # Over the whole space, not over where the trials lie: the sampler has drawn them to where it matters most, and among
+        # trials that all have a good learning rate, say, the learning rate would not seem to matter.
+        evaluator = PedAnovaImportanceEvaluator(target_quantile=BETTER, evaluate_on_local=False)
+        found = get_param_importances(study, evaluator=evaluator)
     except (ValueError, RuntimeError):  # all alike
         return {}
     return {name: float(share) for name, share in found.items()} if sum(found.values()) > 0 else {}

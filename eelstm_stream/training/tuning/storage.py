@@ -108,7 +108,7 @@ class JournalLock:
     def acquire(self) -> bool:
         """Wait for the lock."""
         self._held = os.open(
-            self._journal.with_name(self._journal.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+            self._journal.with_name(self._journal.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666
         )
         fcntl.flock(self._held, fcntl.LOCK_EX)
         self._take_off_half_a_line()

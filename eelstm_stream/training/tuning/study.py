@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from eelstm_stream.errors import UsageError
+from eelstm_stream.training.tuning.differences import differences
 from eelstm_stream.training.tuning.owner import is_dead, signature
 from eelstm_stream.training.tuning.storage import Place, open_storage, optuna_quietly
 
@@ -74,25 +75,12 @@ def _refuse_another(place: Place, found: str | None, configuration: dict[str, An
         raise UsageError(
             f"{place} holds a study {place.study!r} of another program: give this one a name with --study."
         )
-    there, here = flat(json.loads(found)), flat(json.loads(json.dumps(configuration)))
-    differences = [
-        f"{key} was {there.get(key, 'not there')} and is {here.get(key, 'not there')}"
-        for key in sorted(there.keys() | here.keys())
-        if there.get(key) != here.get(key)
-    ]
-    if differences:
-        more = f" and {len(differences) - 5} more" if len(differences) > 5 else ""
+    otherwise = differences(json.loads(found), configuration)
+    if otherwise:
         raise UsageError(
-            f"{place} holds a study that was begun otherwise: {', '.join(differences[:5])}{more}; go on as it was begun, or "
-            "give this one another folder, or another name with --study."
+            f"{place} holds a study that was begun otherwise: {otherwise}; go on as it was begun, or give this one another "
+            "folder, or another name with --study."
         )
-
-
-def flat(value: Any, name: str = "") -> dict[str, Any]:
-    """Nested dictionaries as one, of dotted names."""
-    if not isinstance(value, dict):
-        return {name: value}
-    return {k: v for key, inner in value.items() for k, v in flat(inner, f"{name}.{key}" if name else key).items()}
 
 
 def standing(study: Any) -> Standing:

@@ -62,7 +62,7 @@ def _work(order: Order, say: Any) -> None:
 
     def evaluate(trial: Any, recipe: Any) -> float:
         at_hand[0] = trial.number
-        say({"trial": trial.number, "epoch": 0})
+        say({"trial": trial.number, "parameters": trial.params})
         try:
             value = objective.evaluate(trial, recipe)
         except optuna_quietly().TrialPruned:
