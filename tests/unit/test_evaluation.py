@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
 
 from eelstm_stream.core.baselines import fit_baselines
-from eelstm_stream.training.dataset import windows_and_targets
-from eelstm_stream.training.evaluation import evaluate
+from eelstm_stream.core.metrics import edge_weights
+from eelstm_stream.core.model_contract import HorizonError, ModelMetadata
+from eelstm_stream.core.pipeline import Accepted, new_pipeline, step
+from eelstm_stream.io.recordings import Recording
+from eelstm_stream.training.cases import CaseErrors, Cases, PeakScore, scores
+from eelstm_stream.training.conditions import Conditions
+from eelstm_stream.training.dataset import prepare, windows_and_targets
+from eelstm_stream.training.evaluation import evaluate, windows_of
 from eelstm_stream.training.material import Material, gather
 from eelstm_stream.training.recipe import Recipe
+from eelstm_stream.training.verdict import margin, verdict
+from eelstm_stream.wire.messages import SessionStart, Spectrum
+from tests.model_files import metadata
 from tests.simulated_runs import simulated
 
 RECIPE = Recipe(horizons=(1, 8))
@@ -85,3 +96,180 @@ def test_without_a_known_truth_none_is_reported(material, baselines):
     evaluation = evaluate(with_phase(persist, phase), baselines, phase, blind, RECIPE)
     assert evaluation.pooled[0].rmse_clean is None
     assert evaluation.pooled[0].baselines_clean == {}
+
+
+# --- windows and their histories ------------------------------------------------------------------------------------
+
+
+def test_windows_and_histories_are_those_of_the_service():
+    recording = simulated(16, 3, critical_dose_pC=QUICK_pC)
+    meta = metadata(alignment_reference=reference_of(recording))
+    prepared = prepare(recording, Conditions(0.4, 92.0, False), meta.alignment_reference, meta)
+    cut = windows_of(prepared, replace_horizons(meta, (1, 8)))
+    served = list(as_served(recording, meta))
+    assert cut.counts.shape == (1, 8, 1900)
+    assert cut.targets.tolist() == [[8, 15]]
+    np.testing.assert_allclose(cut.counts[0], served[7].window, rtol=1e-6)
+    np.testing.assert_allclose(cut.histories[0], served[7].history, rtol=1e-6)
+    later = windows_of(prepared, replace_horizons(meta, (1,)))
+    for case, start in enumerate(later.starts):
+        np.testing.assert_allclose(later.counts[case], served[start + 7].window, rtol=1e-6)
+        np.testing.assert_allclose(later.histories[case], served[start + 7].history, rtol=1e-6)
+
+
+def reference_of(recording: Recording) -> np.ndarray:
+    """(channel,) on the model's axis: the first frames' mean, cropped as channels 110 to 2010 of the camera."""
+    return recording.counts[:8, 110:2010].mean(axis=0)
+
+
+def replace_horizons(meta: ModelMetadata, horizons: tuple[int, ...]) -> ModelMetadata:
+    return meta.model_copy(update={"horizons": horizons})
+
+
+def as_served(recording: Recording, meta: ModelMetadata) -> Iterator[Accepted]:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    common = {"session": "s", "sent_mono_ns": 0, "dwell_s": 0.4, "beam_current_pA": 230.0}
+    start = SessionStart(
+        **common, seq=0, instrument="sto", source="instrument", energy_axis=recording.energy_axis,
+        dose_is_relative=False, started_at=now, clock_id="c",
+    )  # fmt: skip
+    state, _ = step(new_pipeline(meta), start, None, 0)
+    for seq, counts in enumerate(recording.counts):
+        spectrum = Spectrum(
+            **common, seq=seq, dtype="<f4", shape=counts.shape, acquired_at=now, acquired_until=now
+        )  # fmt: skip
+        state, events = step(state, spectrum, counts, seq)
+        yield from (e for e in events if isinstance(e, Accepted))
+
+
+# --- averages -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def evaluation(material, baselines):
+    phase = material.fitted.phase
+    return evaluate(with_phase(persist, phase), baselines, phase, material.test, RECIPE)
+
+
+def test_scores_are_averages_over_the_right_frames(material, baselines, evaluation):
+    """By hand, frame by frame, for one baseline at horizon 8 over both test runs."""
+    squares, weighted, cosines, phases, clean = [], [], [], [], []
+    weights = edge_weights(RECIPE.energy_axis)
+    for run in material.test:
+        for last in range(7, len(run.counts) - 8):
+            forecast = run.counts[last - 7 : last + 1].mean(axis=0, dtype=np.float64)
+            came = run.counts[last + 8].astype(np.float64)
+            squares.append(np.mean((forecast - came) ** 2))
+            weighted.append(np.average((forecast - came) ** 2, weights=weights))
+            cosines.append(forecast @ came / np.linalg.norm(forecast) / np.linalg.norm(came))
+            phases.append((material.fitted.phase(forecast) - material.fitted.phase(came)) ** 2)
+            clean.append(np.mean((forecast - run.clean_counts[last + 8]) ** 2))
+    of = scores(evaluation.cases[-1])["window_mean"]
+    assert len(evaluation.cases[-1]) == len(squares) == 2 * (48 - 15)
+    assert of.mse == pytest.approx(np.mean(squares), rel=1e-5)
+    assert of.rmse == pytest.approx(np.sqrt(np.mean(squares)), rel=1e-5)
+    assert of.weighted_mse == pytest.approx(np.mean(weighted), rel=1e-5)
+    assert of.cosine == pytest.approx(np.mean(cosines), abs=1e-8)
+    assert of.phase_rmse == pytest.approx(np.sqrt(np.mean(phases)), rel=1e-3)
+    assert of.rmse_clean == pytest.approx(np.sqrt(np.mean(clean)), rel=1e-5)
+
+
+def test_scores_come_best_first(evaluation):
+    rmse = [score.rmse for score in scores(evaluation.cases[-1]).values()]
+    assert rmse == sorted(rmse)
+
+
+def test_white_lines_are_fitted_at_the_longest_horizon(evaluation):
+    near, far = (scores(cases)["pca_ridge"].peaks for cases in evaluation.cases)
+    assert near == {}
+    assert set(far) == {"Ti L3", "Ti L2", "O K"}
+    l3 = far["Ti L3"]
+    assert 0.9 * l3.windows < l3.fitted <= l3.windows == 66
+    assert 0 < l3.position_eV < 0.5
+    assert 0 < l3.height_counts < 500
+
+
+def test_every_window_is_in_one_stage(evaluation):
+    cases = evaluation.cases[-1]
+    stages = cases.by_stage()
+    assert sum(map(len, stages.values())) == len(cases)
+    assert (stages["early"].phase < 0.2).all()
+    assert ((stages["during"].phase >= 0.2) & (stages["during"].phase < 0.8)).all()
+    assert (stages["late"].phase >= 0.8).all()
+    assert len(stages["late"])
+    squares = [len(part) * scores(part)["holt"].mse for part in stages.values() if len(part)]
+    assert sum(squares) / len(cases) == pytest.approx(scores(cases)["holt"].mse)
+
+
+def test_a_window_that_no_line_fits_counts_in_no_peak(evaluation):
+    cases = evaluation.cases[-1]
+    of = cases.errors["holt"]
+    gone = replace(
+        of,
+        peaks={
+            "Ti L3": np.where(np.arange(66)[:, None] < 10, np.nan, [2.0, 2.0, 2.0]),
+            "O K": np.full((66, 3), np.nan),
+        },
+    )
+    peaks = scores(replace(cases, errors={"holt": gone}))["holt"].peaks
+    assert peaks == {"Ti L3": PeakScore(2.0, 2.0, 2.0, 56, 66)}
+
+
+# --- verdict --------------------------------------------------------------------------------------------------------
+
+
+def known_errors(rmse: float, **baselines: float) -> HorizonError:
+    return HorizonError(horizon=8, rmse=rmse, noise_floor=90, baselines=baselines, phase_rmse=0.02)
+
+
+def test_a_verdict_names_what_it_loses_to_the_best_first():
+    assert verdict(known_errors(100, persistence=120, holt=110)) == ["Against noisy spectra it beats every baseline."]
+    [said] = verdict(known_errors(100, persistence=120, holt=99, dmd=95, pca_ridge=97))
+    assert said == (
+        "Against noisy spectra it loses to dynamic mode decomposition, PCA + ridge and Holt, and beats the other one."
+    )
+    [said] = verdict(known_errors(100, persistence=99))
+    assert said == "Against noisy spectra it loses to persistence."
+    assert "every baseline that needs no fit" in verdict(known_errors(1, persistence=9), all_baselines=False)[0]
+
+
+def with_squares(model: np.ndarray, baseline: np.ndarray) -> Cases:
+    count = len(model)
+    one = np.ones(count)
+
+    def errors(square: np.ndarray) -> CaseErrors:
+        return CaseErrors(square, square, one, one, None, {})
+
+    numbers = np.arange(count)
+    return Cases(
+        8, numbers, one, one, one, {"model": errors(model), "dmd": errors(baseline), "holt": errors(9 + baseline)}
+    )
+
+
+def test_a_margin_is_against_the_best_and_says_when_chance_makes_as_much():
+    random = np.random.default_rng(2)
+    noise = random.normal(scale=5, size=800)
+    behind = margin(with_squares(100 + noise, 90 + noise + random.normal(scale=0.5, size=800)), window=8)
+    assert behind.baseline == "dmd"
+    assert behind.counts == pytest.approx(np.sqrt(90) - np.sqrt(100), abs=0.02)
+    assert behind.standard_error < 0.01
+    assert behind.sentence.startswith("It is 0.5 ± 0.0 counts behind the best baseline, dynamic mode")
+    level = margin(with_squares(100 + random.normal(scale=20, size=800), 100 + random.normal(scale=20, size=800)), 8)
+    assert abs(level.counts) < 2 * level.standard_error
+    assert "chance" in level.sentence
+
+
+def test_neighbouring_windows_are_no_independent_witnesses():
+    """Squares that wander slowly: each window alike to the next. Naively the standard error would be four times less."""
+    random = np.random.default_rng(7)
+    apart = []
+    for _ in range(200):
+        slow = np.repeat(random.normal(scale=10, size=30), 16)
+        apart.append(margin(with_squares(100 + slow, np.full(480, 100.0)), window=8))
+    actual = np.std([m.counts for m in apart])
+    assert np.mean([m.standard_error for m in apart]) == pytest.approx(actual, rel=0.15)
+
+
+def test_few_windows_have_no_standard_error():
+    assert margin(with_squares(np.full(40, 4.0), np.full(40, 9.0)), window=8).standard_error is None
+    assert "±" not in margin(with_squares(np.full(40, 4.0), np.full(40, 9.0)), window=8).sentence
