@@ -196,6 +196,16 @@ def test_killed_at_any_moment_the_last_checkpoint_is_whole(tmp_path: Path) -> No
         assert (found.state[0] == len(found.curve)).all()
 
 
+def test_a_checkpoint_takes_the_place_of_the_one_before_and_is_not_written_over_it(broken_off: Path) -> None:
+    with (broken_off / "checkpoint.npz").open("rb") as before:
+        content = before.read()
+        with opened(broken_off, resume=True) as checkpoints:
+            checkpoints.save(lambda: snapshot(3, *ARRAYS))
+        before.seek(0)
+        assert before.read() == content
+    assert (broken_off / "checkpoint.npz").read_bytes() != content
+
+
 # --- whose checkpoint it is -----------------------------------------------------------------------------------------
 
 
