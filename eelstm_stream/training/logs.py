@@ -11,6 +11,7 @@ from typing import Any
 
 from eelstm_stream.errors import EelstmError, UsageError
 from eelstm_stream.training.recipe import Recipe
+from eelstm_stream.training.tensorflow_quietly import keras_and_tensorflow
 
 LOSS = "loss/training"
 TRAINING, VALIDATION, LEARNING_RATE = "rmse_counts/training", "rmse_counts/validation", "learning_rate"
@@ -62,6 +63,7 @@ def open_logs(folder: Path | None, recipe: Recipe, span: float, *, resume: bool,
     if folder is None:
         yield Logs(None, recipe, span)
         return
+    keras_and_tensorflow()  # TensorBoard would import it, with its chatter
     files = importlib.import_module("tensorboard.summary.writer.event_file_writer")
     try:
         folder.mkdir(parents=True, exist_ok=True)
