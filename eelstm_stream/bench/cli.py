@@ -67,6 +67,19 @@ def startup(
     _print(measure_startup(runs, model), as_json)
 
 
+@bench.command()
+def instrument(
+    seconds: Annotated[float, typer.Option(min=2, help="How long to play at full speed, and at the rate, s.")] = 20.0,
+    timing_seconds: Annotated[float, typer.Option(min=1, help="How long to play in real time, s.")] = 60.0,
+    rate: Annotated[float, typer.Option(min=1, max=100_000, help="Spectra per second.")] = 3000.0,
+    as_json: Json = False,
+) -> None:
+    """The simulated instrument alone: spectra per second at full speed, losses at a rate, lateness in real time."""
+    from eelstm_stream.bench.instrument import measure_instrument  # noqa: PLC0415
+
+    _print(measure_instrument(seconds, timing_seconds, rate), as_json)
+
+
 def _print(figures: dict[str, float | int], as_json: bool) -> None:
     if as_json:
         sys.stdout.write(json.dumps(figures) + "\n")
