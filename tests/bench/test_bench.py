@@ -52,3 +52,21 @@ def test_preparation(model_file: Path) -> None:
     timed = {name.removesuffix("_p50_ms") for name in figures if name.endswith("_p50_ms")}
     assert timed >= {"preparation", "dose_normalisation", "spike_removal", "alignment", "crop", "background", "scaling"}
     assert all(0 < figures[f"{name}_p50_ms"] <= figures[f"{name}_p99_ms"] for name in timed)
+
+
+def test_instrument() -> None:
+    done = run("bench", "instrument", "--seconds", "2", "--timing-seconds", "1", "--rate", "50", "--json")
+    assert (done.code, done.left_behind) == (0, [])
+    figures = done.figures()
+    assert set(figures) >= {
+        "max_spectra_per_s",
+        "spectra_per_cpu_s",
+        "steady_missed",
+        "late_p50_ms",
+        "late_p99_ms",
+        "drift_ms",
+    }
+    assert figures["max_spectra_per_s"] > 0
+    assert figures["steady_spectra"] > 0
+    assert figures["timed_spectra"] >= 10
+    assert 0 < figures["late_p50_ms"] <= figures["late_p99_ms"] <= figures["late_max_ms"]
