@@ -140,6 +140,8 @@ class _Acting:
             return [sent]
         if memory.began_s is None:
             memory.began_s = memory.now_s
+        if place >= self.fault.reach and not memory.held and not memory.holds:
+            return [sent]  # it's over
         return self.fault.on(sent, place, memory, np.random.default_rng((*self.seed, place)))
 
     def news(self) -> list[str]:
