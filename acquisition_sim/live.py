@@ -34,7 +34,7 @@ from eelstm_stream.io.announce import say
 from eelstm_stream.io.instrument_server import Received
 from eelstm_stream.wire.messages import Acknowledgement, CommandLimits
 
-BLOCK = 48  # frames exposed and published together at full speed
+BLOCK = 32  # events acted on together: as many frames as the microscope works on at once
 
 
 @dataclass(frozen=True, slots=True)
