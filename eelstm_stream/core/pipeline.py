@@ -104,7 +104,7 @@ class Lost:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A spectrum that breaks the contract; `invalid` where it keeps the contract and holds no measurement."""
+    """A spectrum, or a session's new axis, that breaks the contract; `invalid` where it keeps the contract and holds no measurement."""
 
     seq: int
     reason: str
@@ -138,6 +138,7 @@ class OpenSession(NamedTuple):
     newest_dwell_s: float | None = None  # a controller may change it within the session
     last_arrival_ns: int = 0
     is_silent: bool = False
+    doubt: str | None = None  # why its axis is in doubt: nobody knows then what a spectrum's channels mean
 
 
 class Pipeline(NamedTuple):
@@ -201,7 +202,7 @@ def frame_period_s(start: SessionStart, dwell_s: float) -> float:
 
 def _open(state: Pipeline, start: SessionStart, now_ns: int) -> tuple[Pipeline, list[Event]]:
     if state.session is not None and state.session.start.session == start.session:
-        return state, []  # a snapshot repeats it
+        return _announced_again(state, state.session, start)
     if start.session == state.refused_session:
         return state, []  # said once
     if start.session in state.ended_sessions:
@@ -215,6 +216,17 @@ def _open(state: Pipeline, start: SessionStart, now_ns: int) -> tuple[Pipeline, 
     session = OpenSession(start, preparation, _standing_flags(state.model, start, preparation), last_arrival_ns=now_ns)
     opened = state._replace(session=session, refused_session=None, counters=NOTHING_YET)
     return opened, [SessionOpened(start, state.model.window)]
+
+
+def _announced_again(state: Pipeline, session: OpenSession, start: SessionStart) -> tuple[Pipeline, list[Event]]:
+    """A snapshot repeats a session's start, and changes nothing. One with another axis contradicts it, until it's repeated."""
+    began_on, axis = session.start.energy_axis, start.energy_axis
+    if axis == began_on:
+        return state._replace(session=session._replace(doubt=None)), []
+    doubt = f"its session began on {began_on}, and was announced again on {axis}"
+    return state._replace(session=session._replace(doubt=doubt)), [
+        Refused(start.seq, f"the session's new axis: {doubt}")
+    ]
 
 
 def _standing_flags(model: ModelMetadata, start: SessionStart, preparation: Preparation) -> tuple[QualityFlag, ...]:
@@ -290,6 +302,8 @@ def _spectrum(state: Pipeline, spectrum: Spectrum, counts: Payload, now_ns: int)
 
 def _contract_fault(session: OpenSession, spectrum: Spectrum, counts: Payload) -> str | None:
     """What makes a spectrum one that should never have been sent."""
+    if session.doubt is not None:
+        return f"spectrum {spectrum.seq}: {session.doubt}"
     size = session.start.energy_axis.size
     if counts.shape != (size,):
         return f"spectrum {spectrum.seq} has {counts.shape[0]} channels, and its session {size}"

@@ -49,6 +49,7 @@ from tests.model_files import metadata, reference_spectrum
 from tests.properties import examples
 
 AXIS = EnergyAxis(offset_eV=435.0, dispersion_eV=0.5, size=80)
+OTHER_AXIS = EnergyAxis(offset_eV=430.0, dispersion_eV=0.5, size=80)
 WINDOW = 8
 DWELL_S, CURRENT_PA = 0.4, 230.0  # the model's reference: 92 pC
 STARTED = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
@@ -519,6 +520,23 @@ def test_the_first_spectrum_of_a_session_may_equal_the_last_of_the_one_before(op
     state, _ = after(opened, 0, start("second"))
     _, events = after(state, (spectrum(0, "second"), counts_of(0)))
     assert isinstance(events[0], Accepted)
+
+
+def test_a_session_that_is_announced_on_another_axis_is_refused_until_it_is_announced_as_it_began(opened):
+    fed, _ = after(opened, *range(WINDOW))
+    state, [refused, spectrum_refused] = after(fed, start(seq=1, energy_axis=OTHER_AXIS), WINDOW)
+    assert isinstance(refused, Refused)
+    assert "began on 435.0 to 474.5 eV at 0.5 eV, and was announced again on 430.0 to 469.5 eV" in refused.reason
+    assert isinstance(spectrum_refused, Refused)
+    assert not spectrum_refused.invalid
+    assert state.counters.refused == 1
+    assert state.session is not None
+    assert fed.session is not None
+    assert state.session.window == fed.session.window
+    _, [accepted] = after(state, start(seq=2), WINDOW)  # the same spectrum
+    assert isinstance(accepted, Accepted)
+    assert accepted.window is not None
+    assert "gap_in_window" not in {flag.flag for flag in accepted.quality}
 
 
 def test_a_start_heard_twice_changes_nothing(opened):
