@@ -303,12 +303,12 @@ def _is_over(frame: Frame, parameters: InstrumentParameters) -> bool:
 
 def _why_not(lease: Lease | None, frame: Frame) -> str:
     if lease is None:
-        return "there is no lease"
+        return "there was no lease"
     if frame.ends_ns > lease.ends_ns:
         left_s = max(0, lease.ends_ns - frame.began_ns) / 1e9
-        return f"the lease has {left_s:.3f} s left, and a frame takes {frame.dwell_s:g} s"
+        return f"the lease had {left_s:.3f} s left, and a frame takes {frame.dwell_s:g} s"
     return (
-        f"the lease ends at {lease.until_dose_pC:g} pC, and a frame would bring the session from "
+        f"the lease ended at {lease.until_dose_pC:g} pC, and a frame would have brought the session from "
         f"{frame.dose_before_pC:g} to {frame.dose_after_pC:g} pC"
     )
 

@@ -162,7 +162,7 @@ def test_a_lease_ends_with_its_dose() -> None:
         flown.accepted(blanked=False, lease_s=60.0, lease_until_dose_pC=500.0)
         heard = flown.until_blanked(after_seq=1)
         assert len(spectra(heard)) == 5  # of 92 pC
-        assert "the lease ends at 500 pC" in heard[-1].text  # type: ignore[attr-defined]
+        assert "the lease ended at 500 pC" in heard[-1].text  # type: ignore[attr-defined]
         refused = flown.refused(blanked=False, lease_s=60.0, lease_until_dose_pC=500.0)
         assert refused.limit == "lease_until_dose_pC"
 

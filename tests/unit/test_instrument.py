@@ -126,7 +126,7 @@ def test_frames_follow_each_other_while_the_lease_covers_them_whole_and_then_it_
     assert flown.frames() == [(n, 1100 + 400 * n, 1500 + 400 * n, 100) for n in range(4)]
     assert flown.events[0] == Rested(0, 1100 * MS)
     assert flown.events[-1] == Blanked(2700 * MS)  # a fifth would end at 3100, and the lease does at 3000
-    assert flown.state.why_blanked == "the lease has 0.300 s left, and a frame takes 0.4 s"
+    assert flown.state.why_blanked == "the lease had 0.300 s left, and a frame takes 0.4 s"
     assert flown.state.dose_pC == pytest.approx(160)
 
 
@@ -162,7 +162,9 @@ def test_a_dose_ends_a_lease_too_and_is_counted_from_the_start_of_the_session():
         flown.tell(at_ms, blanked=False, lease_s=10.0, lease_until_dose_pC=200.0)
     flown.until(1e5)
     assert len(flown.frames()) == 5  # 40 pC each, to the last bit
-    assert flown.state.why_blanked == "the lease ends at 200 pC, and a frame would bring the session from 200 to 240 pC"
+    assert flown.state.why_blanked == (
+        "the lease ended at 200 pC, and a frame would have brought the session from 200 to 240 pC"
+    )
 
 
 def test_a_frame_in_progress_keeps_the_lease_that_it_began_under():
