@@ -14,11 +14,8 @@ from typing import Any
 import numpy as np
 
 from eelstm_stream.adapters import leased
-from eelstm_stream.adapters.leased import LeasedInstrument
+from eelstm_stream.adapters.program import AdapterSettings, run_adapter
 from eelstm_stream.errors import EelstmError
-from eelstm_stream.io.announce import ready
-from eelstm_stream.io.instrument_server import InstrumentServer
-from eelstm_stream.io.stopping import Stop
 from eelstm_stream.wire.messages import CommandLimits, EnergyAxis, Payload, Readback
 from tests.programs import ANY_PORT
 
@@ -79,22 +76,20 @@ class BenchMicroscope:
     def cut(self) -> None:
         self._cut.set()
 
+    def close(self) -> None:
+        self._blanked = True
+
 
 def main(fault: str) -> int:
     """Serve until told to stop, as an adapter's program does. Returns its exit code."""
     if fault == "hangs":
         leased.GIVE_UP_AFTER_S = 1.0
-    with Stop(with_parent=True) as stop:
-        server = InstrumentServer("microscope", stop, publish=ANY_PORT, snapshot=ANY_PORT, command=ANY_PORT)
-        try:
-            flight = LeasedInstrument("bench", BenchMicroscope(fault), server, stop)
-            ready("bench", as_json=True, **server.endpoints)
-            flight.fly()
-        except EelstmError as error:
-            sys.stderr.write(f"eelstm: {error}\n")
-            return error.exit_code
-        finally:
-            server.close()
+    settings = AdapterSettings(publish=ANY_PORT, snapshot=ANY_PORT, command=ANY_PORT)
+    try:
+        run_adapter("bench", settings, lambda: BenchMicroscope(fault), as_json=True, with_parent=True)
+    except EelstmError as error:
+        sys.stderr.write(f"eelstm: {error}\n")
+        return error.exit_code
     return 0
 
 

@@ -35,7 +35,8 @@ def usim(
     with_parent: Annotated[bool, typer.Option("--with-parent", hidden=True)] = False,
 ) -> None:
     """Nion Swift's simulated microscope. It begins blanked, and is commanded."""
-    from eelstm_stream.adapters.usim import UsimSettings, fly_usim  # noqa: PLC0415
+    from eelstm_stream.adapters.program import run_adapter  # noqa: PLC0415
+    from eelstm_stream.adapters.usim import Usim, UsimSettings  # noqa: PLC0415
     from eelstm_stream.io.config import load_settings  # noqa: PLC0415
 
     settings = load_settings(
@@ -47,4 +48,4 @@ def usim(
         snapshot=snapshot,
         command=command,
     )
-    fly_usim(settings, as_json=as_json, with_parent=with_parent)
+    run_adapter("usim", settings, lambda: Usim(settings.offset), as_json=as_json, with_parent=with_parent)

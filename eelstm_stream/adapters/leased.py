@@ -57,6 +57,9 @@ class Microscope(Protocol):
     def cut(self) -> None:
         """Let `expose` return soon, with whatever: its frame is thrown away."""
 
+    def close(self) -> None:
+        """Leave the microscope, blanked."""
+
 
 @dataclass(slots=True)
 class _Exposure:

@@ -11,6 +11,7 @@ import importlib
 import logging
 import os
 import threading
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import Any, ClassVar
@@ -18,20 +19,9 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field
 
-from eelstm_stream.adapters.leased import LeasedInstrument
+from eelstm_stream.adapters.program import AdapterSettings
 from eelstm_stream.errors import EelstmError, UsageError
-from eelstm_stream.io.announce import ready
-from eelstm_stream.io.config import Settings
-from eelstm_stream.io.instrument_server import InstrumentServer
-from eelstm_stream.io.sockets import (
-    DEFAULT_INSTRUMENT,
-    INSTRUMENT_COMMAND,
-    INSTRUMENT_PUBLISH,
-    INSTRUMENT_SNAPSHOT,
-    Endpoint,
-)
-from eelstm_stream.io.stopping import Stop
-from eelstm_stream.wire.messages import CommandLimits, EnergyAxis, InstrumentName, Payload, Readback
+from eelstm_stream.wire.messages import CommandLimits, EnergyAxis, Payload, Readback
 
 CAMERA = "usim_eels_camera"
 AMORPHOUS = 1  # the simulator's second specimen: a carbon film
@@ -40,15 +30,11 @@ START_DWELL_S = 0.1
 NEGATIVE = "channels below zero were raised to zero: the simulator's noise doesn't shrink with the signal"
 
 
-class UsimSettings(Settings):
+class UsimSettings(AdapterSettings):
     """Settings of `eelstm adapter usim`, table `[usim]`."""
 
     TABLE: ClassVar[str] = "usim"
 
-    instrument: InstrumentName = Field(DEFAULT_INSTRUMENT, description="name in every topic")
-    publish: Endpoint = Field(INSTRUMENT_PUBLISH, description="where to publish")
-    snapshot: Endpoint = Field(INSTRUMENT_SNAPSHOT, description="where to answer late joiners")
-    command: Endpoint = Field(INSTRUMENT_COMMAND, description="where to take commands")
     offset: float = Field(250.0, ge=-100, le=2000, description="energy loss of the camera's first channel, eV")
 
 
@@ -84,6 +70,13 @@ class Usim:
             sample_index=AMORPHOUS, set_configuration_location=False
         )
         self._devices.run()
+        try:
+            self._set_up(offset_eV)
+        except BaseException:
+            self.close()
+            raise
+
+    def _set_up(self, offset_eV: float) -> None:
         self._controls = self._devices.instrument
         self._camera = self._hardware.HardwareSourceManager().get_hardware_source_for_hardware_source_id(CAMERA)
         self.blank(True)
@@ -93,12 +86,14 @@ class Usim:
 
     def close(self) -> None:
         """Blank the beam, and end the simulator with its threads."""
-        self.blank(True)
         with _hushed():
-            self._devices.stop()
-            self._cameras.stop()
-            self._hardware.stop()
-            self._loop.close()
+            try:
+                self.blank(True)
+            finally:
+                self._devices.stop()
+                self._cameras.stop()
+                self._hardware.stop()
+                self._loop.close()
 
     def _ask(self, control: str) -> float:
         known, value = self._controls.TryGetVal(control)
@@ -166,32 +161,11 @@ class Usim:
         self._camera.acquire_sequence_cancel()
 
 
-def fly_usim(settings: UsimSettings, *, as_json: bool, with_parent: bool) -> None:
-    """Put the simulator on the wire until told to stop. Raises UsageError where it isn't installed."""
-    with Stop(with_parent=with_parent) as stop:
-        microscope = Usim(settings.offset)
-        try:
-            server = InstrumentServer(
-                settings.instrument,
-                stop,
-                publish=settings.publish,
-                snapshot=settings.snapshot,
-                command=settings.command,
-            )
-            try:
-                flight = LeasedInstrument("usim", microscope, server, stop)
-                ready("usim", as_json, **server.endpoints)
-                flight.fly()
-            finally:
-                server.close()
-        finally:
-            microscope.close()
-
-
 @contextmanager
 def _hushed() -> Iterator[None]:
-    """Let nothing through that the simulator prints or logs: it's not for our users. Exceptions pass."""
-    logging.getLogger("nion").addHandler(logging.NullHandler())
+    """Let nothing through that the simulator says while it starts or ends, nor what it logs. Exceptions pass."""
+    logging.getLogger().addHandler(logging.NullHandler())  # it logs to the root, which would make a handler of its own
+    warnings.filterwarnings("ignore", module=r"nion\.")
     with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
         yield
 

@@ -11,10 +11,11 @@ from contextlib import contextmanager
 
 import pytest
 
+from eelstm_stream.io import clock
 from eelstm_stream.wire.messages import Gap, InstrumentStatus, SessionEnd, Spectrum
 from tests.bench_microscope import FRAME
 from tests.commanding import Commanding
-from tests.programs import WITHIN_S
+from tests.programs import WITHIN_S, let_pass, pause
 
 ON = {"blanked": False, "dwell_s": 0.05, "beam_current_pA": 100.0}
 
@@ -131,3 +132,26 @@ def test_a_beam_that_somebody_lets_on_by_hand_is_blanked_again_and_its_dose_coun
         assert heard[-1].beam.readback.blanked
         assert heard[-1].beam.dose_pC > before.beam.dose_pC
         assert not any(isinstance(message, Spectrum) for message in heard)
+
+
+def test_an_adapter_that_stood_still_finds_its_lease_over_and_counts_the_time():
+    with microscope_that("works") as (microscope, process):
+        microscope.tell(**ON, lease_s=0.5)
+        on = microscope.status(blanked=False)
+        microscope.spectrum()
+        pause(process)
+        held_up = microscope.command(**ON, lease_s=0.5, expires_mono_ns=clock.monotonic_ns() + 100_000_000)
+        assert microscope.client.submit(held_up)
+        let_pass(1.0)
+        process.send_signal(signal.SIGCONT)
+        heard = [
+            d.message
+            for d in microscope.ears.until(lambda m: isinstance(m, InstrumentStatus) and m.beam.readback.blanked)
+        ]
+        assert (
+            heard[-1].beam.dose_pC - on.beam.dose_pC > 0.9 * 100.0
+        )  # its beam was on all the time: nobody could blank it
+        assert microscope.client.socket.poll(WITHIN_S * 1000)
+        late = microscope.client.receive()
+        assert (late.seq, late.outcome, late.limit) == (held_up.seq, "refused", "expired")
+        assert microscope.status(blanked=True).beam.next_seq == heard[-1].beam.next_seq
