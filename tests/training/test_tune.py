@@ -27,6 +27,7 @@ from eelstm_stream.training.dataset import Segment, target_frames, window_starts
 from eelstm_stream.training.material import Material
 from eelstm_stream.training.recipe import RECIPES, Recipe
 from eelstm_stream.training.recipe_file import load_recipe, recipe_toml
+from eelstm_stream.training.tuning import storage
 from eelstm_stream.training.tuning.figure import draw
 from eelstm_stream.training.tuning.owner import is_dead, signature
 from eelstm_stream.training.tuning.report import best_recipe, outcome_of, recipe_text, table
@@ -43,7 +44,7 @@ from eelstm_stream.training.tuning.study import (
     standing,
     take_part,
 )
-from tests.programs import WITHIN_S, marked, run, running, wait_until_gone, watched
+from tests.programs import WITHIN_S, let_pass, marked, run, running, wait_until_gone, watched
 from tests.simulated_runs import simulated
 from tests.training.study_worker import CONFIGURATION, place_of, suggest
 from tests.training.tiny import tiny_material, tiny_recipe
@@ -187,10 +188,10 @@ def test_a_training_that_runs_away_is_pruned_and_not_tried_again(material: Mater
 # Studies and workers
 
 
-def begin(place: Place, lane: int, trials: int, takes: str = "0") -> subprocess.Popen[str]:
+def begin(place: Place, lane: int, trials: int, *more: str) -> subprocess.Popen[str]:
     where = place.url or str(place.journal)
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.training.study_worker", where, str(lane), str(trials), takes],
+        [sys.executable, "-m", "tests.training.study_worker", where, str(lane), str(trials), *more],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -201,8 +202,7 @@ def begin(place: Place, lane: int, trials: int, takes: str = "0") -> subprocess.
 @pytest.mark.parametrize("kind", ["journal", "sqlite"])
 def test_workers_of_one_study_do_each_trial_once_and_as_many_as_asked(tmp_path: Path, kind: str) -> None:
     place = place_of(str(tmp_path / "j") if kind == "journal" else f"sqlite:///{tmp_path}/s.db")
-    open_study(place, CONFIGURATION, None)
-    with ExitStack() as stack:
+    with ExitStack() as stack:  # all begin at once, with nothing there yet
         workers = [stack.enter_context(begin(place, lane, 30, "0.02")) for lane in range(3)]
         begun = [[int(line) for line in worker.communicate(timeout=WITHIN_S)[0].split()] for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0, 0]
@@ -235,6 +235,54 @@ def test_a_killed_workers_trial_is_queued_again_with_its_values(journal: Place) 
     assert len(complete) == 5
     assert values_of(complete).count(lost.params) == 1
     assert outcome_of(study).lost == 1
+
+
+def test_a_machine_that_is_lost_is_noticed_by_its_silence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage, "HEARTBEAT_S", 1)
+    monkeypatch.setattr(storage, "LOST_AFTER_S", 2)
+    place = place_of(f"sqlite:///{tmp_path}/s.db")
+    with begin(place, 0, 1, "inf", "another.machine") as worker:
+        assert worker.stdout is not None
+        assert worker.stdout.readline() == "0\n"
+        study = open_study(place, CONFIGURATION, None)
+        release_dead(study)
+        take_part(study, suggest, lambda _, value: value, trials=1, seed=0)
+        assert [t.state for t in trials_of(study)] == [States.RUNNING]  # it lives, and there is nothing else to do
+        worker.kill()
+    let_pass(4.0)
+    take_part(study, suggest, lambda _, value: value, trials=1, seed=0)
+    lost, again = trials_of(study)
+    assert (lost.state, again.state) == (States.FAIL, States.COMPLETE)
+    assert again.params == lost.params
+
+
+@pytest.mark.parametrize("kind", ["journal", "sqlite"])
+@pytest.mark.parametrize("reports", [True, False])
+def test_a_worker_that_was_taken_for_lost_leaves_its_trial_and_goes_on(
+    tmp_path: Path, kind: str, reports: bool
+) -> None:
+    place = place_of(str(tmp_path / "j") if kind == "journal" else f"sqlite:///{tmp_path}/s.db")
+    study, others = open_study(place, CONFIGURATION, None), open_study(place, CONFIGURATION, None)
+
+    def evaluate(trial: Any, value: float) -> float:
+        if trial.number == 0:
+            others.tell(0, state=States.FAIL)
+            queue_again(others, trials_of(others)[0])
+        if reports:
+            trial.report(value, 1)
+        return value
+
+    take_part(study, suggest, evaluate, trials=2, seed=0)
+    assert [t.state for t in trials_of(study)] == [States.FAIL, States.COMPLETE, States.COMPLETE]
+    assert trials_of(study)[0].params == trials_of(study)[1].params
+
+
+def test_a_failure_of_the_training_itself_ends_the_worker(journal: Place) -> None:
+    def evaluate(_: Any, value: float) -> float:
+        raise ValueError("a mistake")
+
+    with pytest.raises(ValueError, match="a mistake"):
+        take_part(open_study(journal, CONFIGURATION, None), suggest, evaluate, trials=2, seed=0)
 
 
 def test_a_worker_killed_while_it_writes_neither_locks_nor_spoils_the_journal(journal: Place) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from eelstm_stream.errors import EelstmError, UsageError
 
 # A worker on another machine counts as lost when its database has not heard of it for so long.
 HEARTBEAT_S, LOST_AFTER_S = 60, 240
+ATTEMPTS, BETWEEN_ATTEMPTS_S = 4, 0.5  # to open a database
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,26 +56,36 @@ def open_storage(place: Place, when_lost: Callable[[Any, Any], None]) -> Any:
         if place.journal is None:
             raise ValueError("neither a journal nor a URL")
         return _journal(optuna, place.journal)
+    return _database(optuna, place, when_lost)
+
+
+def _database(optuna: Any, place: Place, when_lost: Callable[[Any, Any], None]) -> Any:
     import sqlalchemy.exc  # noqa: PLC0415
 
-    try:
-        return optuna.storages.RDBStorage(
-            place.url,
-            engine_kwargs={"pool_pre_ping": True},  # a database that was away for a moment
-            heartbeat_interval=HEARTBEAT_S,
-            grace_period=LOST_AFTER_S,
-            heartbeat_stale_trial_callback=when_lost,
-        )
-    except sqlalchemy.exc.ArgumentError as error:
-        raise UsageError(
-            f"--storage is no database that is known ({_first_line(error)}): write postgresql://…."
-        ) from None
-    except ImportError:
-        raise UsageError(
-            f"{place} needs a driver that is not installed: for PostgreSQL install psycopg2-binary, for MySQL PyMySQL."
-        ) from None
-    except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError, RuntimeError) as error:
-        raise EelstmError(f"{place} can't be opened: {_first_line(error)}.") from None
+    for attempt in range(ATTEMPTS):
+        try:
+            return optuna.storages.RDBStorage(
+                place.url,
+                engine_kwargs={"pool_pre_ping": True},  # a database that was away for a moment
+                heartbeat_interval=HEARTBEAT_S,
+                grace_period=LOST_AFTER_S,
+                heartbeat_stale_trial_callback=when_lost,
+            )
+        except sqlalchemy.exc.ArgumentError as error:
+            said = f"--storage is no database that is known ({_first_line(error)}): write postgresql://…."
+            raise UsageError(said) from None
+        except ImportError as error:
+            # Which driver stands behind `postgresql://` depends on the version of SQLAlchemy.
+            driver = getattr(error.__cause__, "name", None) or "a database driver"
+            raise UsageError(
+                f"{place} needs {driver}: install it with pip, or name another driver, as in postgresql+psycopg2://…."
+            ) from None
+        except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError, RuntimeError) as error:
+            # Of two that make the tables of a new database at once, one fails, and finds them the next time.
+            if attempt == ATTEMPTS - 1:
+                raise EelstmError(f"{place} can't be opened: {_first_line(error)}.") from None
+            time.sleep(BETWEEN_ATTEMPTS_S)
+    raise AssertionError("the last attempt returns or raises")
 
 
 def _first_line(error: Exception) -> str:

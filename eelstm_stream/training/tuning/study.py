@@ -112,9 +112,10 @@ def take_part(
     """
     optuna = optuna_quietly()
     same_in_a_row = 0
+    at_hand: int | None = None  # number of the trial whose value is being found
 
     def signed(trial: Any) -> float:
-        nonlocal same_in_a_row
+        nonlocal same_in_a_row, at_hand
         trial.set_user_attr(WORKER, signature())
         before = [t for t in study.get_trials(deepcopy=False) if t.number < trial.number and _counts(t)]
         if len(before) >= trials:
@@ -126,15 +127,33 @@ def take_part(
             trial.set_user_attr(SURPLUS, "the same was there")
             raise _SurplusError
         same_in_a_row = 0
-        return evaluate(trial, proposal)
+        at_hand = trial.number
+        try:
+            return evaluate(trial, proposal)
+        except (optuna.TrialPruned, optuna.exceptions.UpdateFinishedTrialError):
+            raise
+        except Exception:
+            at_hand = None  # a failure of its own
+            raise
 
-    while (now := standing(study)).finished + now.running < trials and same_in_a_row < SAME_IN_A_ROW:
+    while same_in_a_row < SAME_IN_A_ROW:
+        release_dead(study)
+        now = standing(study)
+        if now.finished + now.running >= trials:
+            break
         # Anew for each trial, from how many there are: a sampler that began again with its seed would repeat itself.
         numbers = np.random.SeedSequence([seed, len(study.get_trials(deepcopy=False)), lane]).generate_state(1)
         study.sampler = optuna.samplers.TPESampler(
             n_startup_trials=BEGINS_TO_LEARN_AFTER, multivariate=True, constant_liar=True, seed=int(numbers[0])
         )
-        study.optimize(signed, n_trials=1, catch=(_SurplusError,))
+        try:
+            study.optimize(signed, n_trials=1, catch=(_SurplusError,))
+        except (ValueError, AssertionError, optuna.exceptions.UpdateFinishedTrialError):
+            # What Optuna makes of a trial that has ended elsewhere: this machine was silent for so long, asleep or cut off,
+            # that others took it for lost, and have queued the trial again.
+            if at_hand is None or _counts(study.get_trials(deepcopy=False)[at_hand]):
+                raise
+        at_hand = None
 
 
 class _SurplusError(Exception):
@@ -142,8 +161,12 @@ class _SurplusError(Exception):
 
 
 def release_dead(study: Any) -> int:
-    """Fail the trials of workers that have died on this machine, and queue them again; returns how many there were."""
+    """Fail the trials of workers that have died, and queue them again; returns how many there were on this machine.
+
+    On other machines, those are noticed that their database has not heard of for LOST_AFTER_S.
+    """
     optuna = optuna_quietly()
+    optuna.storages.fail_stale_trials(study)
     released = 0
     for trial in study.get_trials(deepcopy=False):
         if trial.state != optuna.trial.TrialState.RUNNING:
