@@ -1,7 +1,7 @@
 """What holds for every adapter: commands are obeyed whole or refused by name, and the beam is on under a lease only.
 
-Two adapters that share no code stand for them: `eelstm adapter usim`, and the one of the how-to, which was written from the
-protocol page alone. A new one is another row of `ADAPTERS`.
+`eelstm adapter usim` and the two of the how-to stand for them: one in a few lines on top of this package, and one that shares
+no code with it, written from the protocol page alone. A new one is another row of `ADAPTERS`.
 """
 
 from __future__ import annotations
@@ -10,54 +10,79 @@ import ast
 import importlib.metadata
 import itertools
 import json
+import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from eelstm_stream.io.children import Child
 from eelstm_stream.wire.codec import Decoded
-from eelstm_stream.wire.messages import Gap, InstrumentStatus, SessionStart, Spectrum
+from eelstm_stream.wire.messages import Gap, InstrumentStatus, SessionEnd, SessionStart, Spectrum
 from tests.commanding import Commanding
 from tests.programs import ANY_PORT, WITHIN_S
 
-PLAIN = Path(__file__).parents[2] / "docs" / "how-to" / "plain_adapter.py"
+HOW_TO = Path(__file__).parents[2] / "docs" / "how-to"
+PLAIN = HOW_TO / "plain_adapter.py"
+
+Running = tuple[dict[str, str], subprocess.Popen[Any]]  # where an adapter is bound, and its process
 
 
 @contextmanager
-def usim() -> Iterator[dict[str, str]]:
+def usim() -> Iterator[Running]:
     try:
         importlib.metadata.version("nionswift-usim")
     except importlib.metadata.PackageNotFoundError:
         pytest.skip("nionswift-usim is not installed: pip install 'eelstm-stream[usim]'")
     with Child("adapter", "usim", "--publish", ANY_PORT, "--snapshot", ANY_PORT, "--command", ANY_PORT) as child:
-        yield child.wait_until_ready()
+        yield child.wait_until_ready(), child.process
 
 
 @contextmanager
-def plain() -> Iterator[dict[str, str]]:
+def mine() -> Iterator[Running]:
+    [program] = re.findall(
+        r"```python\n(.*?)```", (HOW_TO / "write-an-adapter.md").read_text(encoding="utf-8"), re.DOTALL
+    )
+    ports = {f"EELSTM_MINE_{name}": ANY_PORT for name in ("PUBLISH", "SNAPSHOT", "COMMAND")}
+    with running_program(program, **ports) as running:
+        yield running
+
+
+@contextmanager
+def plain() -> Iterator[Running]:
     program = PLAIN.read_text(encoding="utf-8")
     for port in ("17810", "17811", "17813"):
         assert port in program
         program = program.replace(port, '"*"')
-    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
+    with running_program(program) as running:
+        yield running
+
+
+@contextmanager
+def running_program(program: str, **environment: str) -> Iterator[Running]:
+    """A program that says on its first line where it is bound; that, and its process."""
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env=os.environ | environment
+    ) as process:
         try:
             assert process.stdout is not None
-            yield json.loads(process.stdout.readline())
+            yield json.loads(process.stdout.readline()), process
         finally:
             process.kill()
 
 
-ADAPTERS = {"usim": usim, "plain": plain}
+ADAPTERS = {"usim": usim, "mine": mine, "plain": plain}
 
 
 @pytest.fixture(scope="module", params=ADAPTERS)
 def commanded(request: pytest.FixtureRequest) -> Iterator[tuple[Commanding, str]]:
     """An adapter that many tests command, one after the other, since it may take seconds to start; and its command socket."""
-    with ADAPTERS[request.param]() as endpoints, Commanding(endpoints) as commanding:
+    with ADAPTERS[request.param]() as (endpoints, _), Commanding(endpoints) as commanding:
         yield commanding, endpoints["command"]
 
 
@@ -313,3 +338,16 @@ def test_after_sigkill_of_its_commander_the_beam_is_blanked(microscope, commande
     assert "lease" in blanked.text
     silent_and_blanked(microscope, blanked)
     microscope.follow(blanked.beam.taken_seq)
+
+
+@pytest.mark.parametrize("adapter", [mine, plain])  # the simulator's has a test of its own, which looks at more
+def test_at_sigterm_the_beam_is_blanked_and_the_session_ends(adapter):
+    with adapter() as (endpoints, process), Commanding(endpoints) as microscope:
+        microscope.tell(blanked=False, lease_s=20.0, dwell_s=10.0)
+        process.terminate()
+        heard = [decoded.message for decoded in microscope.ears.until(lambda m: isinstance(m, SessionEnd))]
+        assert heard[-1].reason == "stopped"
+        assert heard[-1].spectra == 0
+        last = [message for message in heard if isinstance(message, InstrumentStatus)][-1]
+        assert last.beam.readback.blanked
+        assert process.wait(WITHIN_S) == 0
