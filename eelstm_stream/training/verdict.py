@@ -11,6 +11,8 @@ from eelstm_stream.core.model_contract import HorizonError
 from eelstm_stream.training.cases import MODEL, Cases, root_mean
 from eelstm_stream.training.labels import label
 
+LEVEL = 1e-4  # relative: what the arithmetic of a graph in single precision makes of one and the same forecast
+
 
 def verdict(errors: HorizonError, *, all_baselines: bool = True) -> list[str]:
     """Where it wins and where it loses, a sentence a target. all_baselines: whether those that need a fit are there too."""
@@ -24,12 +26,18 @@ def verdict(errors: HorizonError, *, all_baselines: bool = True) -> list[str]:
 
 
 def _compared(target: str, error: float, baselines: Mapping[str, float], every: str) -> str:
-    better = [label(name) for name in sorted(baselines, key=baselines.__getitem__) if baselines[name] < error]
-    beaten = len(baselines) - len(better)
-    if not better:
+    by_error = sorted(baselines, key=baselines.__getitem__)
+    level = [name for name in by_error if abs(baselines[name] - error) <= LEVEL * error]
+    better = [name for name in by_error if baselines[name] < error and name not in level]
+    beaten = len(baselines) - len(level) - len(better)
+    if not (level or better):
         return f"Against {target} it beats {every}."
-    rest = f", and beats the other {beaten}" if beaten > 1 else ", and beats the other one" if beaten else ""
-    return f"Against {target} it loses to {listed(better)}{rest}."
+    clauses = [f"is level with {listed([label(n) for n in level])}"] if level else []
+    if better:
+        clauses.insert(0, f"loses to {listed([label(n) for n in better])}")
+    if beaten:
+        clauses.append(f"beats the other {beaten}" if beaten > 1 else "beats the other one")
+    return f"Against {target} it {', '.join(clauses[:-1])}{', and ' if clauses[1:] else ''}{clauses[-1]}."
 
 
 def listed(names: Sequence[str]) -> str:

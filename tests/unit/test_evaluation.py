@@ -230,6 +230,12 @@ def test_a_verdict_names_what_it_loses_to_the_best_first():
     )
     [said] = verdict(known_errors(100, persistence=99))
     assert said == "Against noisy spectra it loses to persistence."
+    [said] = verdict(known_errors(100, persistence=120, holt=110, pca_ridge=99.995))
+    assert said == "Against noisy spectra it is level with PCA + ridge, and beats the other 2."
+    [said] = verdict(known_errors(100, persistence=120, holt=110, dmd=98, pca_ridge=100.005))
+    assert said == (
+        "Against noisy spectra it loses to dynamic mode decomposition, is level with PCA + ridge, and beats the other 2."
+    )
     assert "every baseline that needs no fit" in verdict(known_errors(1, persistence=9), all_baselines=False)[0]
 
 
