@@ -41,6 +41,9 @@ class TrainingRun(BaseModel):
 
     name: str
     sha256: Sha256 = Field(description="of counts, axis, dwells and currents, so that the file format does not matter")
+    counts_sha256: Sha256 | None = Field(
+        None, description="of the counts alone, which no flag and no new calibration changes; absent in older files"
+    )
 
 
 class HorizonError(BaseModel):

@@ -64,6 +64,11 @@ class Recording:
                 raise ValueError(f"{name} {array.shape} does not fit counts {self.counts.shape}")
 
 
+def counts_sha256(recording: Recording) -> str:
+    """SHA-256 of the counts alone, float32 little-endian: the same whatever is said of their axis, dwell and current."""
+    return hashlib.sha256(np.ascontiguousarray(recording.counts, "<f4").tobytes()).hexdigest()
+
+
 def recording_sha256(recording: Recording) -> str:
     """SHA-256 of counts, axis, dwells and currents, little-endian: the same for one recording in any file format."""
     axis = recording.energy_axis

@@ -10,10 +10,10 @@ import numpy as np
 
 from eelstm_stream.core.dose import frame_dose_pC
 from eelstm_stream.core.energy_axis import covers
-from eelstm_stream.core.model_contract import ModelMetadata
+from eelstm_stream.core.model_contract import ModelMetadata, TrainingRun
 from eelstm_stream.errors import UnusableInputError, UsageError
 from eelstm_stream.io.model_file import Model
-from eelstm_stream.io.recordings import Recording, recording_sha256
+from eelstm_stream.io.recordings import Recording, counts_sha256, recording_sha256
 from eelstm_stream.training.conditions import SAME_CURRENT, SAME_DWELL, Conditions
 from eelstm_stream.training.dataset import PreparedRun, prepare
 from eelstm_stream.training.evaluation import Evaluation, evaluate
@@ -96,10 +96,10 @@ def assess(
     metadata = model.metadata
     for recording in recordings:
         _require_usable(recording, metadata, resample=resample)
-    hashes = [recording_sha256(recording) for recording in recordings]
-    for number, sha256 in enumerate(hashes):
-        if sha256 in hashes[:number]:
-            first = recordings[hashes.index(sha256)]
+    contents = [counts_sha256(recording) for recording in recordings]
+    for number, content in enumerate(contents):
+        if content in contents[:number]:
+            first = recordings[contents.index(content)]
             raise UsageError(f"{recordings[number].name} is the same recording as {first.name}: give each once.")
     parts = [part_in(metadata, recording) for recording in recordings]
     _require_unseen(recordings, parts, allow_training_runs)
@@ -150,11 +150,12 @@ def _is_of_another_width(axis: EnergyAxis, metadata: ModelMetadata) -> bool:
 
 
 def part_in(metadata: ModelMetadata, recording: Recording) -> Part | None:
-    """What a recording was to a model, by its hash.
+    """What a recording was to a model, by the hash of its counts.
 
-    The hash holds dwells and currents too, and those may have come from flags then and from the file now, or the other way
-    round; so it's looked for with the current left out, and with those of the model.
+    Older model files have a hash only that holds dwells and currents too. Those may have come from flags then and from the
+    file now, or the other way round; so there it's looked for with the current left out, and with those of the model.
     """
+    content = counts_sha256(recording)
     frames = len(recording.counts)
     of_model_pA = np.full(frames, metadata.reference_dose_pC / metadata.reference_dwell_s)
     of_model_s = np.full(frames, metadata.reference_dwell_s)
@@ -163,11 +164,11 @@ def part_in(metadata: ModelMetadata, recording: Recording) -> Part | None:
         for dwell_s in (recording.dwell_s, of_model_s)
         for current_pA in (recording.beam_current_pA, None, of_model_pA)
     }
-    if any(run.sha256 in hashes for run in metadata.training_runs):
-        return "training"
-    if any(run.sha256 in hashes for run in metadata.validation_runs):
-        return "validation"
-    return None
+    runs: tuple[tuple[Part, tuple[TrainingRun, ...]], ...] = (
+        ("training", metadata.training_runs),
+        ("validation", metadata.validation_runs),
+    )
+    return next((part for part, seen in runs for r in seen if r.counts_sha256 == content or r.sha256 in hashes), None)
 
 
 def _require_unseen(recordings: Sequence[Recording], parts: Sequence[Part | None], allowed: bool) -> None:

@@ -20,7 +20,7 @@ from eelstm_stream.core.noise import noise_of_series, variance_over_mean
 from eelstm_stream.core.phase import PhaseFunctional, fit_phase
 from eelstm_stream.core.preparation import Preparation
 from eelstm_stream.errors import UnusableInputError
-from eelstm_stream.io.recordings import Recording, recording_sha256
+from eelstm_stream.io.recordings import Recording, counts_sha256, recording_sha256
 from eelstm_stream.training.conditions import Conditions
 from eelstm_stream.training.framing import Framed
 from eelstm_stream.training.recipe import Recipe
@@ -36,6 +36,7 @@ class PreparedRun:
 
     name: str
     sha256: str  # of what the recording holds, see `recording_sha256`
+    counts_sha256: str  # of its counts as they were recorded
     counts: NDArray[np.float32]  # (frame, channel) at the reference dose
     clean_counts: NDArray[np.float32] | None  # (frame, channel), shifted as `counts`; simulated runs only
     phase: NDArray[np.float64] | None  # (frame,) true transformed fraction; simulated runs only
@@ -147,6 +148,7 @@ def prepare(run: Recording, conditions: Conditions, reference: NDArray[np.float3
     return PreparedRun(
         name=run.name,
         sha256=recording_sha256(run),
+        counts_sha256=counts_sha256(run),
         counts=np.stack([frame.counts for frame in prepared]),
         clean_counts=clean_counts,
         phase=run.phase,

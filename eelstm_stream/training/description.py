@@ -95,7 +95,7 @@ def _preprocessing(conditions: Conditions, recipe: Recipe) -> str:
 
 
 def _named(runs: Sequence[PreparedRun]) -> tuple[TrainingRun, ...]:
-    return tuple(TrainingRun(name=run.name, sha256=run.sha256) for run in runs)
+    return tuple(TrainingRun(name=run.name, sha256=run.sha256, counts_sha256=run.counts_sha256) for run in runs)
 
 
 def _span(names: Sequence[str]) -> str:

@@ -64,11 +64,11 @@ def gather(runs: Sequence[Recording], test: Sequence[Recording], recipe: Recipe,
     reference = alignment_reference([runs[i] for i in trained_on], conditions, recipe)
     prepared = [prepare(run, conditions, reference, recipe) for run in runs]
     tested = [prepare(run, conditions, reference, recipe) for run in test]
-    seen = {run.sha256: run.name for run in prepared}
+    seen = {run.counts_sha256: run.name for run in prepared}
     for run in tested:
-        if run.sha256 in seen:
+        if run.counts_sha256 in seen:
             raise UsageError(
-                f"the test run {run.name} is the same recording as {seen[run.sha256]}: test on another run."
+                f"the test run {run.name} is the same recording as {seen[run.counts_sha256]}: test on another run."
             )
     return Material(
         conditions=conditions,

@@ -27,7 +27,13 @@ from eelstm_stream.core.preparation import Preparation
 from eelstm_stream.core.stored_baselines import stored
 from eelstm_stream.errors import UnusableInputError, UsageError
 from eelstm_stream.io.model_file import open_model
-from eelstm_stream.io.recordings import Recording, load_recording, recording_sha256, save_recording
+from eelstm_stream.io.recordings import (
+    Recording,
+    counts_sha256,
+    load_recording,
+    recording_sha256,
+    save_recording,
+)
 from eelstm_stream.training.assessment import Assessment, assess
 from eelstm_stream.training.material import gather
 from eelstm_stream.training.recipe import Recipe
@@ -60,7 +66,7 @@ def made(tmp_path_factory) -> SimpleNamespace:
         save_recording(recording, folder / recording.name)
     recipe = Recipe(horizons=HORIZONS)
     material = gather(runs[:3], runs[3:], recipe)
-    named = [TrainingRun(name=r.name, sha256=recording_sha256(r)) for r in runs]
+    named = [TrainingRun(name=r.name, sha256=recording_sha256(r), counts_sha256=counts_sha256(r)) for r in runs]
     meta = metadata(
         alignment_reference=material.reference,
         phase_numerator=material.fitted.phase.numerator,
@@ -243,7 +249,7 @@ def test_a_run_that_made_the_model_is_refused(made, capsys, number, said):
     ],
     ids=["renamed", "current unknown", "current from a flag", "dwell from a flag"],
 )
-def test_it_is_known_again_under_another_name_and_other_flags(made, changes):
+def test_an_older_model_knows_it_again_under_another_name_and_other_flags(made, changes):
     """Whatever current and dwell it was trained under: the model's are tried."""
     trained_as = replace(made.runs[0], dwell_s=np.full(FRAMES, 0.4), beam_current_pA=np.full(FRAMES, 230.0))
     seen = TrainingRun(name="x", sha256=recording_sha256(trained_as))
@@ -251,6 +257,16 @@ def test_it_is_known_again_under_another_name_and_other_flags(made, changes):
     model = SimpleNamespace(metadata=meta)
     with pytest.raises(UsageError, match="was trained on"):
         assess(model, [replace(made.runs[0], **changes)])
+
+
+def test_its_counts_alone_give_it_away(made):
+    """Under another current than anybody thought of, and on another axis."""
+    axis = EnergyAxis(offset_eV=423.7, dispersion_eV=0.1001, size=2048)
+    disguised = replace(made.runs[0], name="new.hspy", beam_current_pA=np.full(FRAMES, 77.0), energy_axis=axis)
+    with pytest.raises(UsageError, match=r"new\.hspy is a run that the model was trained on"):
+        assess(open_model(made.model), [disguised])
+    with pytest.raises(UsageError, match="the same recording as"):
+        assess(open_model(made.model), [made.runs[3], replace(made.runs[3], beam_current_pA=None)])
 
 
 def test_figures_on_training_runs_stand_where_no_one_takes_them_for_a_test(made, capsys, tmp_path):
