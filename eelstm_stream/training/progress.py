@@ -26,13 +26,13 @@ class TrainingProgress:
             BarColumn(),
             TextColumn("{task.fields[course]}"),
             TimeElapsedColumn(),
-            TextColumn("left at most"),  # early stopping ends it sooner
+            TextColumn("{task.fields[left]}"),
             TimeRemainingColumn(),
             console=self._console,
             transient=True,
             disable=not self._console.is_terminal,
         )
-        self._task = self._progress.add_task("starting", total=None, course="")
+        self._task = self._progress.add_task("starting", total=None, course="", left="")
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -45,7 +45,7 @@ class TrainingProgress:
 
     def stage(self, description: str) -> None:
         """A stage of unknown length begins."""
-        self._progress.update(self._task, description=description)
+        self._progress.update(self._task, description=description, total=None, completed=0, course="", left="")
         if not self._console.is_terminal:
             self.say(description)
 
@@ -60,8 +60,8 @@ class TrainingProgress:
             best = min(done, key=lambda epoch: epoch.validation_rmse)
             self._best_epoch, self._best_rmse = best.epoch, best.validation_rmse
             self.say(f"going on after epoch {done[-1].epoch}")
-        # From here the time left is reckoned: epochs of another process took none of this one's.
-        self._progress.reset(self._task, total=self._epochs, completed=len(done))
+        # From here the time left is reckoned: epochs of another process took none of this one's. It may stop early.
+        self._progress.reset(self._task, total=self._epochs, completed=len(done), course="", left="left at most")
 
     def epoch(self, epoch: int, training_rmse: float, validation_rmse: float) -> None:
         """An epoch is done; errors in counts."""
