@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eelstm_stream.errors import UsageError
-from eelstm_stream.io.recordings import Recording
+from eelstm_stream.io.recordings import Recording, counts_sha256
 from eelstm_stream.training.conditions import Conditions, common_conditions
 from eelstm_stream.training.dataset import (
     Fitted,
@@ -55,21 +55,16 @@ def gather(runs: Sequence[Recording], test: Sequence[Recording], recipe: Recipe,
     """Prepare and split. Test runs are prepared with what the training segments determine, and determine nothing.
 
     resample: whether runs of other energy axes than the first's, or than the model's, may be brought to it. Raises
-    UnusableInputError, one sentence, for runs that can't be trained on or do not go together; UsageError where a test run is
-    among the training runs.
+    UnusableInputError, one sentence, for runs that can't be trained on or do not go together; UsageError where a recording is
+    given twice, to test on what is trained on among others.
     """
+    _refuse_repeated(runs, test)
     conditions = common_conditions([*runs, *test], recipe, resample=resample)
     training, validation = split_by_run([len(r.counts) for r in runs], recipe, [r.name for r in runs])
     trained_on = sorted({s.run for s in training})
     reference = alignment_reference([runs[i] for i in trained_on], conditions, recipe)
     prepared = [prepare(run, conditions, reference, recipe) for run in runs]
     tested = [prepare(run, conditions, reference, recipe) for run in test]
-    seen = {run.counts_sha256: run.name for run in prepared}
-    for run in tested:
-        if run.counts_sha256 in seen:
-            raise UsageError(
-                f"the test run {run.name} is the same recording as {seen[run.counts_sha256]}: test on another run."
-            )
     return Material(
         conditions=conditions,
         reference=reference,
@@ -80,3 +75,13 @@ def gather(runs: Sequence[Recording], test: Sequence[Recording], recipe: Recipe,
         fitted=fit_to(prepared, training),
         simulated=any(r.simulated for r in runs),
     )
+
+
+def _refuse_repeated(runs: Sequence[Recording], test: Sequence[Recording]) -> None:
+    seen: dict[str, str] = {}
+    for given, remedy in ((runs, "give it once"), (test, "test on another run")):
+        for run in given:
+            content = counts_sha256(run)
+            if content in seen:
+                raise UsageError(f"the run {run.name} is the same recording as {seen[content]}: {remedy}.")
+            seen[content] = run.name

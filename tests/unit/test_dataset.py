@@ -141,9 +141,19 @@ def test_nor_has_the_run_that_stops_the_training(runs, material):
     np.testing.assert_array_equal(material.fitted.phase.numerator, again.fitted.phase.numerator)
 
 
-def test_a_test_run_that_is_trained_on_is_refused_whatever_its_name(runs):
-    with pytest.raises(UsageError, match="copy of it is the same recording as run-1"):
-        gather(runs[:3], [named(runs[1], "copy of it")], PAPER)
+@pytest.mark.parametrize(
+    ("training", "test", "remedy"),
+    [
+        ((0, 1, 2), (1,), "test on another run"),
+        ((0, 1, 1), (3,), "give it once"),
+        ((0, 2), (1, 1), "test on another run"),
+    ],
+)
+def test_a_recording_that_is_given_twice_is_refused_whatever_its_name(runs, training, test, remedy):
+    given = [named(runs[i], f"copy {place}") for place, i in enumerate([*training, *test])]
+    first, second = (place for place, i in enumerate([*training, *test]) if i == 1)
+    with pytest.raises(UsageError, match=rf"copy {second} is the same recording as copy {first}: {remedy}"):
+        gather(given[: len(training)], given[len(training) :], PAPER)
 
 
 # --- preparation of runs --------------------------------------------------------------------------------------------
