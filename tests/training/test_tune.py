@@ -553,7 +553,7 @@ def tuning(runs: Sequence[Path], folder: Path, *more: str) -> list[str]:
     """A command line that searches among tiny networks."""
     ranges = ["units=2..8", "layers=1", "window=3..4", "batch=20..40", "learning_rate=1e-4..1e-2"]
     small = [argument for r in ranges for argument in ("--range", r)]
-    return ["tune", *map(str, runs), "-o", str(folder), *small, "--epochs", "2", "--json", *more]
+    return ["tune", *map(str, runs), "-o", str(folder), *small, "--epochs", "1", "--json", *more]
 
 
 def finished(folder: Path) -> list[Any]:
@@ -572,12 +572,12 @@ def open_existing(folder: Path) -> Any:
 @pytest.mark.slow
 def test_two_workers_search_and_leave_a_table_a_picture_and_a_recipe(runs: list[Path], tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/study.db"
-    arguments = tuning(runs, tmp_path / "out", "--trials", "4", "--workers", "2")
+    arguments = tuning(runs, tmp_path / "out", "--trials", "3", "--workers", "2")
     done = run(*arguments, EELSTM_TUNE_STORAGE=url)
     assert (done.code, done.left_behind) == (0, []), done.err
     figures = done.figures()
-    assert (figures["finished"], figures["lost"], figures["storage"]) == (4, 0, url)
-    assert len({json.dumps(trial["parameters"]) for trial in figures["trials"]}) == 4
+    assert (figures["finished"], figures["lost"], figures["storage"]) == (3, 0, url)
+    assert len({json.dumps(trial["parameters"]) for trial in figures["trials"]}) == 3
     assert {Path(file).name for file in figures["files"].values()} == {"tuning.json", "recipe.toml", "importance.png"}
     assert json.loads((tmp_path / "out" / "tuning.json").read_text()) == figures
     assert parameters(load_recipe(tmp_path / "out" / "recipe.toml"), TABLE_II) == figures["best"]["parameters"]
@@ -640,14 +640,14 @@ def test_ctrl_c_ends_it_with_its_worker_and_leaves_the_trial_to_the_next(runs: l
 
 @pytest.mark.slow
 def test_a_worker_that_is_killed_is_replaced(runs: list[Path], tmp_path: Path) -> None:
-    with running(*tuning(runs, tmp_path, "--trials", "2", "--workers", "1")) as (process, mark):
+    with running(*tuning(runs, tmp_path, "--trials", "1", "--workers", "1")) as (process, mark):
         heard(process, " begins: ")
         [worker] = [pid for pid in marked(mark) if pid != process.pid]
         os.kill(worker, signal.SIGKILL)
         out, err = process.communicate(timeout=WITHIN_S)
     assert process.returncode == 0, err
     figures = json.loads(out)
-    assert (figures["finished"], figures["lost"]) == (2, 1)
+    assert (figures["finished"], figures["lost"]) == (1, 1)
 
 
 @pytest.mark.parametrize(
