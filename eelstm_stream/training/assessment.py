@@ -63,6 +63,11 @@ class Assessment:
         return any(run.recording.simulated for run in self.runs)
 
     @property
+    def all_simulated(self) -> bool:
+        """Whether all of the runs are."""
+        return all(run.recording.simulated for run in self.runs)
+
+    @property
     def margin(self) -> Margin:
         """Against the best baseline, at the longest horizon."""
         return margin(self.evaluation.cases[-1], self.metadata.window)

@@ -59,16 +59,20 @@ class Cases:
         return root_mean(self.floor_square)
 
     def among(self, chosen: NDArray[np.bool_]) -> Cases:
-        """Some of the windows. Their noise floor is that of the frames they aim at."""
+        """Some of the windows of one run. Their noise floor is that of the frames they aim at."""
         local = self.noise_square[chosen]
         floor = np.full(len(local), np.median(local) if len(local) else np.nan)
         errors = {name: e.among(chosen) for name, e in self.errors.items()}
         return Cases(self.horizon, self.target[chosen], self.phase[chosen], floor, local, errors)
 
-    def by_stage(self) -> dict[str, Cases]:
-        """Windows by the stage of the transition that they aim at."""
-        stage = stage_of(self.phase)
-        return {name: self.among(stage == number) for number, name in enumerate(STAGES)}
+
+def by_stage(parts: Sequence[Cases]) -> dict[str, Cases]:
+    """Windows of one run or several by the stage of the transition that they aim at; each run with its own floor in each."""
+    stages = [stage_of(part.phase) for part in parts]
+    return {
+        name: joined([part.among(stage == number) for part, stage in zip(parts, stages, strict=True)])
+        for number, name in enumerate(STAGES)
+    }
 
 
 def joined(parts: Sequence[Cases]) -> Cases:

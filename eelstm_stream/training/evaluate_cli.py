@@ -124,7 +124,7 @@ def _tables(assessment: Assessment) -> list[Any]:
     tables = [table]
 
     stages = _table("By stage of the transition", "stage", "windows", "rmse", "best baseline", "", "noise floor")
-    for name, part in cases.by_stage().items():
+    for name, part in assessment.evaluation.stages.items():
         if len(part):
             stages.add_row(name, str(len(part)), *_against_best(part))
     tables.append(stages)

@@ -24,7 +24,7 @@ from eelstm_stream.core.model_contract import HorizonError
 from eelstm_stream.core.noise import noise_floor, noise_variances
 from eelstm_stream.core.peaks import WhiteLine, fit_line, lines_on
 from eelstm_stream.core.phase import PhaseFunctional
-from eelstm_stream.training.cases import MODEL, CaseErrors, Cases, horizon_error, joined
+from eelstm_stream.training.cases import MODEL, CaseErrors, Cases, by_stage, horizon_error, joined
 from eelstm_stream.training.dataset import PreparedRun, target_frames, window_starts
 from eelstm_stream.training.framing import Framed
 from eelstm_stream.wire.messages import EnergyAxis
@@ -45,6 +45,11 @@ class Evaluation:
     def cases(self) -> tuple[Cases, ...]:
         """All windows of all runs, an entry a horizon."""
         return tuple(joined(at_horizon) for at_horizon in zip(*(cases for _, cases in self.runs), strict=True))
+
+    @property
+    def stages(self) -> dict[str, Cases]:
+        """All windows of all runs at the longest horizon, by stage of the transition; a stage may have none."""
+        return by_stage([cases[-1] for _, cases in self.runs])
 
     @property
     def pooled(self) -> tuple[HorizonError, ...]:

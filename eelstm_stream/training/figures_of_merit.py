@@ -39,7 +39,7 @@ def _figures(assessment: Assessment) -> dict[str, Any]:
         "margin": {"baseline": ahead.baseline, "counts": ahead.counts, "standard_error": ahead.standard_error},
         "metrics": {name: asdict(score) for name, score in scores(longest).items()},
         "stage_limits": list(STAGE_LIMITS),
-        "stages": {name: _stage(cases) for name, cases in longest.by_stage().items()},
+        "stages": {name: _stage(cases) for name, cases in evaluation.stages.items()},
         "per_horizon": [errors_of(errors) for errors in evaluation.pooled],
         "runs": [
             {

@@ -37,9 +37,11 @@ from eelstm_stream.io.recordings import (
 from eelstm_stream.training.assessment import Assessment, assess
 from eelstm_stream.training.material import gather
 from eelstm_stream.training.recipe import Recipe
+from eelstm_stream.training.report import page as report_page
 from eelstm_stream.training.report.autocorrelation_figure import pearson_autocorrelation, without_line
 from eelstm_stream.training.report.horizon_scan import scan_horizons
 from eelstm_stream.training.report.page import render
+from eelstm_stream.training.report.style import figure_of
 from eelstm_stream.wire.messages import EnergyAxis
 from tests.model_files import metadata, write_model
 from tests.paper_layout import write_dm
@@ -467,6 +469,23 @@ def test_a_report_is_whole_under_its_name_and_needs_no_tensorflow(made, tmp_path
     assert json.loads(done.stdout)["report"] == str(report)
     assert [p.name for p in tmp_path.iterdir()] == ["r.html"]
     assert report.read_text().rstrip().endswith("</html>")
+
+
+def test_of_runs_that_are_partly_simulated_page_and_pictures_say_which(made, monkeypatch):
+    real = without_truth(made.runs[3], "real.hspy")
+    mixed = assess(open_model(made.model), [real, made.runs[4]])
+    heads = []
+    for runs in (mixed.runs, mixed.runs[:1], mixed.runs[1:], []):
+        with figure_of(mixed, runs, 3.0) as figure:
+            heads.append(figure.texts[0].get_text())
+    assert heads == [
+        "partly SIMULATED data · real.hspy, run-4.hspy · model mean-of-window",
+        "real.hspy · model mean-of-window · trained on SIMULATED spectra",
+        "SIMULATED data · run-4.hspy · model mean-of-window",
+        "model mean-of-window · trained on SIMULATED spectra",
+    ]
+    monkeypatch.setattr(report_page, "_pictures", lambda _: [])  # whose heads are those above
+    assert "Some of these runs are SIMULATED: run-4.hspy" in " ".join(Parsed(render(mixed)).text)
 
 
 # --- what is drawn --------------------------------------------------------------------------------------------------

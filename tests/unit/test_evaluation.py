@@ -14,7 +14,7 @@ from eelstm_stream.core.metrics import edge_weights
 from eelstm_stream.core.model_contract import HorizonError, ModelMetadata
 from eelstm_stream.core.pipeline import Accepted, new_pipeline, step
 from eelstm_stream.io.recordings import Recording
-from eelstm_stream.training.cases import CaseErrors, Cases, PeakScore, scores
+from eelstm_stream.training.cases import CaseErrors, Cases, PeakScore, by_stage, scores
 from eelstm_stream.training.conditions import Conditions
 from eelstm_stream.training.dataset import prepare, windows_and_targets
 from eelstm_stream.training.evaluation import evaluate, windows_of
@@ -191,7 +191,7 @@ def test_white_lines_are_fitted_at_the_longest_horizon(evaluation):
 
 def test_every_window_is_in_one_stage(evaluation):
     cases = evaluation.cases[-1]
-    stages = cases.by_stage()
+    stages = evaluation.stages
     assert sum(map(len, stages.values())) == len(cases)
     assert (stages["early"].phase < 0.2).all()
     assert ((stages["during"].phase >= 0.2) & (stages["during"].phase < 0.8)).all()
@@ -199,6 +199,22 @@ def test_every_window_is_in_one_stage(evaluation):
     assert len(stages["late"])
     squares = [len(part) * scores(part)["holt"].mse for part in stages.values() if len(part)]
     assert sum(squares) / len(cases) == pytest.approx(scores(cases)["holt"].mse)
+
+
+def test_each_run_has_its_own_floor_in_a_stage():
+    """Two runs of unlike noise, each early and late: the floor of a stage is the root mean square of both, not the middle one."""
+    one = np.ones(10)
+    phase = np.repeat([0.0, 1.0], 5)
+
+    def cases(early: float, late: float) -> Cases:
+        noise = np.repeat([early, late], 5)
+        errors = {"model": CaseErrors(one, one, one, one, None, {})}
+        return Cases(8, np.arange(10), phase, np.full(10, noise.mean()), noise, errors)
+
+    stages = by_stage([cases(4.0, 9.0), cases(100.0, 1.0)])
+    assert stages["early"].noise_floor == pytest.approx(np.sqrt(52))
+    assert stages["late"].noise_floor == pytest.approx(np.sqrt(5))
+    assert len(stages["during"]) == 0
 
 
 def test_a_window_that_no_line_fits_counts_in_no_peak(evaluation):

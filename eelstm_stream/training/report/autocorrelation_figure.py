@@ -48,7 +48,7 @@ def without_line(frames: NDArray[np.floating]) -> NDArray[np.float64]:
 def draw_autocorrelation(shown: ShownRun) -> Figure:
     """Two panels: counts as they are, and without each channel's straight line."""
     frames = shown.run.prepared.counts
-    with figure_of(shown.assessment, shown.name, 3.9) as figure:
+    with figure_of(shown.assessment, [shown.run], 3.9) as figure:
         places = grid(figure, 1, 2, legend_rows=1)
         left, right = (figure.add_subplot(places[0, column]) for column in (0, 1))
         _draw(left, frames, shown, "counts as they are")

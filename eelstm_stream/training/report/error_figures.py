@@ -23,19 +23,13 @@ MOST_RUNS = 4  # that the baselines are scanned on: more would take longer than 
 NEIGHBOURS = 8  # windows averaged over along a run
 
 BY_HORIZON = (
-    "Error by horizon. Left: against the spectra that came, down to their noise floor. Right, where the runs are simulated: against "
-    "the noise-free truth. Lines that leave the picture at the top are worse than what is drawn."
+    "Error by horizon, against the spectra that came, whose noise is the floor; and beside it, where the truth is known, against the "
+    "noise-free spectra. Lines that leave the picture at the top are worse than what is drawn."
 )
 BY_STAGE = (
     "Error by stage of the transition, over the noise floor of that stage, and along the run that is shown, beside its best baseline. Stages are by measured "
     f"phase of the spectrum aimed at: early below {STAGE_LIMITS[0]:g}, late from {STAGE_LIMITS[1]:g} on."
 )
-
-
-def runs_named(assessment: Assessment, most: int | None = None) -> str:
-    """For the head of a figure."""
-    names = [run.recording.name for run in assessment.runs][:most]
-    return ", ".join(names) if len(names) <= 4 else f"{names[0]} and {len(names) - 1} more runs"
 
 
 def draw_by_horizon(assessment: Assessment) -> Figure:
@@ -44,7 +38,7 @@ def draw_by_horizon(assessment: Assessment) -> Figure:
     every = _horizons(metadata.horizons[-1])
     of = _by_horizon(assessment, every)
     floor = assessment.evaluation.cases[-1].noise_floor
-    with figure_of(assessment, runs_named(assessment, MOST_RUNS), 4.4) as figure:
+    with figure_of(assessment, assessment.runs[:MOST_RUNS], 4.4) as figure:
         known = of[MODEL].rmse_clean is not None
         places = grid(figure, 1, 1 + known, legend_rows=3)
         panels = [figure.add_subplot(places[0, column]) for column in range(1 + known)]
@@ -102,7 +96,7 @@ def _horizons(longest: int) -> list[int]:
 def draw_by_stage(shown: ShownRun) -> Figure:
     """Left: stages, all runs. Right: the shown run, window by window."""
     assessment = shown.assessment
-    with figure_of(assessment, runs_named(assessment), 4.2) as figure:
+    with figure_of(assessment, assessment.runs, 4.2) as figure:
         places = grid(figure, 1, 2, legend_rows=3, width_ratios=(1, 1.25))
         left, right = (figure.add_subplot(places[0, column]) for column in (0, 1))
         _stages(left, assessment)
@@ -112,18 +106,19 @@ def draw_by_stage(shown: ShownRun) -> Figure:
 
 
 def _stages(axes: Axes, assessment: Assessment) -> None:
-    parts = {name: part for name, part in assessment.evaluation.cases[-1].by_stage().items() if len(part)}
+    parts = {name: part for name, part in assessment.evaluation.stages.items() if len(part)}
     of = {stage: scores(part) for stage, part in parts.items()}
     names = list(assessment.evaluation.cases[-1].errors)
-    highest = 1.0
+    lowest, highest = 1.0, 1.0
     for number, name in enumerate(names):
         over = [of[stage][name].rmse / parts[stage].noise_floor for stage in parts]
         places = np.arange(len(parts)) + 0.07 * (number - (len(names) - 1) / 2)
         axes.plot(places, over, **line_of(name) | {"ls": "none", "ms": 7 if name == MODEL else 5})
         if name not in LEFT_OUT_ABOVE:
-            highest = max(highest, *over)
+            lowest, highest = min(lowest, *over), max(highest, *over)
     axes.axhline(1.0, color=FLOOR, ls=(0, (6, 3)), lw=1.2, label="noise floor")
-    axes.set_ylim(0.97, 0.97 + 1.08 * (highest - 0.97))
+    room = 0.1 * (highest - lowest)
+    axes.set_ylim(lowest - room, highest + room)
     axes.set_xticks(range(len(parts)), [f"{stage}\n{len(part)} windows" for stage, part in parts.items()])
     axes.set(ylabel="RMSE / noise floor", title="by stage, all runs")
 

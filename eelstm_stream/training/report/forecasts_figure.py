@@ -13,7 +13,7 @@ from eelstm_stream.training.report.shown_run import ShownRun
 from eelstm_stream.training.report.style import CAME, FAINT, FORECAST, TRUTH, figure_of, grid
 
 # Where the paper shows its two forecasts; of a run that does not reach so far, shares of its forecasts.
-EARLY, LATE = (15.0, 0.25), (60.0, 0.9)
+TIMES_S, SHARES = (15.0, 60.0), (0.25, 0.9)
 
 CAPTION = (
     "Forecasts against what came, early and late. Light: the window that the forecast was made from. The spectrum that came "
@@ -24,12 +24,12 @@ CAPTION = (
 
 def draw_forecasts(shown: ShownRun) -> Figure:
     """Two columns: spectrum with insets, error below."""
-    with figure_of(shown.assessment, shown.name, 6.6) as figure:
+    with figure_of(shown.assessment, [shown.run], 6.6) as figure:
         places = grid(figure, 2, 2, height_ratios=(2.6, 1), between_in=(0.85, 0.15))
-        for column, (time_s, share) in enumerate((EARLY, LATE)):
+        for column, case in enumerate(shown.cases_at(TIMES_S, SHARES)):
             above = figure.add_subplot(places[0, column])
             below = figure.add_subplot(places[1, column], sharex=above)
-            _draw(above, below, shown, shown.case_at(time_s, share), "early" if column == 0 else "late")
+            _draw(above, below, shown, case, "early" if column == 0 else "late")
     return figure
 
 

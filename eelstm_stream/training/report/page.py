@@ -83,7 +83,7 @@ def render(assessment: Assessment) -> str:
         horizons=[(part.horizon, len(part), *_against_best(scores(part)), part.noise_floor) for part in cases],
         stages=[
             (name, len(part), *_against_best(scores(part)), part.noise_floor)
-            for name, part in cases[-1].by_stage().items()
+            for name, part in assessment.evaluation.stages.items()
             if len(part)
         ],
         runs=[

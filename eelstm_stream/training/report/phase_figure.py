@@ -21,7 +21,7 @@ def draw_phase(shown: ShownRun) -> Figure:
     measured = metadata.phase(prepared.counts)
     target = shown.targets
     ahead = metadata.horizons[-1]
-    with figure_of(shown.assessment, shown.name, 3.6) as figure:
+    with figure_of(shown.assessment, [shown.run], 3.6) as figure:
         places = grid(figure, 1, 2, width_ratios=(1.7, 1))
         left, right = (figure.add_subplot(places[0, column]) for column in (0, 1))
         left.plot(shown.time_s, measured, ".", color=CAME, ms=3, label="measured")
@@ -29,6 +29,8 @@ def draw_phase(shown: ShownRun) -> Figure:
             left.plot(shown.time_s, prepared.phase, color=TRUTH, ls="--", lw=1, label="transformed fraction (truth)")
         left.plot(shown.time_s[target], shown.phase, color=FORECAST, lw=1.5, label=f"forecast {ahead} steps before")
         left.set(xlabel="time (s)", ylabel="phase")
+        lowest, highest = left.get_ylim()
+        left.set_ylim(lowest, highest + 0.3 * (highest - lowest))  # room for the names
         left.legend(loc="upper left")
         both = np.concatenate([measured[target], np.asarray(shown.phase, dtype=np.float64)])
         low, high = float(both.min()) - 0.05, float(both.max()) + 0.05

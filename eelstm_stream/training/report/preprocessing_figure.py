@@ -30,7 +30,7 @@ def draw_preprocessing(shown: ShownRun) -> Figure:
     recording, prepared = shown.run.recording, shown.run.prepared
     metadata = shown.assessment.metadata
     raw_axis, axis = recording.energy_axis, metadata.energy_axis
-    with figure_of(shown.assessment, shown.name, 6.8) as figure:
+    with figure_of(shown.assessment, [shown.run], 6.8) as figure:
         places = grid(figure, 2, 48, between_in=(0.0, 0.85))
         left, right = (figure.add_subplot(places[0, first : first + 18]) for first in (0, 26))
         _image(left, recording.counts, raw_axis, shown.time_s, "as recorded", "counts")

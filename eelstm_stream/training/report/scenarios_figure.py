@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from eelstm_stream.core.baselines import Baseline, window_mean
 from eelstm_stream.training.assessment import Assessment
-from eelstm_stream.training.report.error_figures import MOST_RUNS, runs_named
+from eelstm_stream.training.report.error_figures import MOST_RUNS
 from eelstm_stream.training.report.horizon_scan import Scanned, scan_horizons
 from eelstm_stream.training.report.style import BLUE, FLOOR, FORECAST, GREEN, ORANGE, PINK, SKY, figure_of, grid
 
@@ -49,7 +49,7 @@ def draw_scenarios(assessment: Assessment) -> Figure:
         if found:
             scanned[window] = found[name]
     pooled = assessment.evaluation.pooled
-    with figure_of(assessment, runs_named(assessment, MOST_RUNS), 3.8) as figure:
+    with figure_of(assessment, assessment.runs[:MOST_RUNS], 3.8) as figure:
         places = grid(figure, 1, 2, width_ratios=(1.2, 1))
         left, right = (figure.add_subplot(places[0, column]) for column in (0, 1))
         for (window, of), colour in zip(scanned.items(), (SKY, BLUE, GREEN, PINK, ORANGE), strict=False):

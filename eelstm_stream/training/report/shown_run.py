@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,12 +46,12 @@ class ShownRun:
         errors = self.cases.errors
         return min((n for n in errors if n != MODEL), key=lambda n: errors[n].square.mean())
 
-    def case_at(self, time_s: float, else_share: float) -> int:
-        """The case that aims at a time, or where the run is too short at a share of all cases."""
+    def cases_at(self, times_s: Sequence[float], else_shares: Sequence[float]) -> list[int]:
+        """The cases that aim at these times, or where the run does not hold them all, at shares of all cases."""
         times = self.time_s[self.targets]
-        if times[0] <= time_s <= times[-1]:
-            return int(np.argmin(np.abs(times - time_s)))
-        return int(else_share * (len(times) - 1))
+        if times[0] <= min(times_s) and max(times_s) <= times[-1]:
+            return [int(np.argmin(np.abs(times - time_s))) for time_s in times_s]
+        return [int(share * (len(times) - 1)) for share in else_shares]
 
     def rmse(self, case: int) -> float:
         """Of one forecast, counts."""

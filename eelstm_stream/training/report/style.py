@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 
-from eelstm_stream.training.assessment import Assessment
+from eelstm_stream.training.assessment import AssessedRun, Assessment
 from eelstm_stream.training.cases import MODEL
 from eelstm_stream.training.labels import label
 
@@ -70,17 +70,25 @@ def figure_headed(said: str, height_in: float) -> Iterator[Figure]:
 
 
 @contextmanager
-def figure_of(assessment: Assessment, runs: str, height_in: float) -> Iterator[Figure]:
-    """A figure headed by the runs that it shows and by where they come from."""
-    stamps = [runs, f"model {assessment.metadata.name}"]
-    if assessment.simulated:
-        stamps.insert(0, "SIMULATED data")
+def figure_of(assessment: Assessment, runs: Sequence[AssessedRun], height_in: float) -> Iterator[Figure]:
+    """A figure headed by the runs that it shows, if any, and by where they and the model come from."""
+    stamps = [f"model {assessment.metadata.name}"]
+    if runs:
+        stamps.insert(0, _named(runs))
+    simulated = [run.recording.simulated for run in runs]
+    if any(simulated):
+        stamps.insert(0, "SIMULATED data" if all(simulated) else "partly SIMULATED data")
     elif assessment.metadata.simulated:
         stamps.append("trained on SIMULATED spectra")
-    if not assessment.is_test:
+    if runs and not assessment.is_test:
         stamps.insert(0, "ON THE MODEL'S OWN TRAINING DATA")
     with figure_headed(" · ".join(stamps), height_in) as figure:
         yield figure
+
+
+def _named(runs: Sequence[AssessedRun]) -> str:
+    names = [run.recording.name for run in runs]
+    return ", ".join(names) if len(names) <= 4 else f"{names[0]} and {len(names) - 1} more runs"
 
 
 def grid(

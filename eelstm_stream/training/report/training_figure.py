@@ -21,7 +21,7 @@ def draw_training(assessment: Assessment) -> Figure | None:
         return None
     epochs = [point.epoch for point in curve]
     best = min(curve, key=lambda point: point.validation_rmse)
-    with figure_of(assessment, f"training of {len(epochs)} epochs", 3.4) as figure:
+    with figure_of(assessment, [], 3.4) as figure:
         axes = figure.add_subplot(grid(figure, 1, 1)[0, 0])
         axes.plot(epochs, [p.training_rmse for p in curve], color=BLUE, lw=1.3, label="training")
         axes.plot(epochs, [p.validation_rmse for p in curve], color=FORECAST, lw=1.8, label="validation")
