@@ -28,17 +28,17 @@ def _figure(summary: Summary, height_in: float) -> Iterator[Figure]:
 
 
 def draw_table_i(summary: Summary) -> Figure:
-    """Bars in threes, with the floor and the best baseline of the honest column."""
-    rows = summary.table_i
+    """Bars in threes, with the floor and the best baseline of the honest column; raw counts have a panel of their own scale."""
     with _figure(summary, 4.6) as figure:
-        axes = figure.add_subplot(grid(figure, 1, 1)[0, 0])
-        names = [row.row for row in rows]
-        paper = [Spread(mean=row.paper_rmse, sd=row.paper_rmse_sd, trainings=1) for row in rows]
-        _bars(axes, -0.27, paper, PAPER, "paper")
-        _bars(axes, 0.0, [row.honest.rmse for row in rows], BLUE, "honest")
-        _bars(axes, 0.27, [row.notebook.rmse for row in rows], LEAKY, "notebook's way")
-        _marks(axes, 0.0, [row.honest for row in rows])
-        _finish(axes, names, "RMSE (counts)")
+        places = grid(figure, 1, 2, width_ratios=(1, len(summary.table_i) - 1))
+        for panel, rows in enumerate((summary.table_i[:1], summary.table_i[1:])):
+            axes = figure.add_subplot(places[0, panel])
+            paper = [Spread(mean=row.paper_rmse, sd=row.paper_rmse_sd, trainings=1) for row in rows]
+            _bars(axes, -0.27, paper, PAPER, "paper")
+            _bars(axes, 0.0, [row.honest.rmse for row in rows], BLUE, "honest")
+            _bars(axes, 0.27, [row.notebook.rmse for row in rows], LEAKY, "notebook's way")
+            _marks(axes, 0.0, [row.honest for row in rows])
+            _finish(axes, [row.row for row in rows], "RMSE (counts)", legend=panel == 1)
     return figure
 
 
@@ -86,6 +86,7 @@ def draw_worth(summary: Summary) -> Figure:
     known = all(line.rmse_clean is not None for table in families for line in table.forecasters)
     with _figure(summary, 2.9 * len(families) + 0.6) as figure:
         places = grid(figure, len(families), 1 + known, between_in=(0.3, 0.85))
+        places.update(left=0.21)  # for the names
         for row, table in enumerate(families):
             left = figure.add_subplot(places[row, 0])
             _dots(left, table, clean=False)
@@ -93,7 +94,6 @@ def draw_worth(summary: Summary) -> Figure:
                 right = figure.add_subplot(places[row, 1], sharey=left)
                 _dots(right, table, clean=True)
                 right.tick_params(labelleft=False)
-        figure.subplots_adjust(left=0.22)  # for the names
     return figure
 
 
@@ -151,8 +151,9 @@ def _marks(axes: Axes, offset: float, measured: Sequence[Measured], width: float
         axes.plot(ends, [found.best_baseline_rmse] * 2, color=GREEN, lw=2.0, label="best baseline" if first else None)
 
 
-def _finish(axes: Axes, names: Sequence[str], what: str) -> None:
+def _finish(axes: Axes, names: Sequence[str], what: str, *, legend: bool = True) -> None:
     axes.set_xticks(range(len(names)), names)
     axes.set_ylabel(what)
     axes.set_ylim(0, ROOM * axes.get_ylim()[1])
-    axes.legend(loc="upper right", ncols=2)
+    if legend:
+        axes.legend(loc="upper right", ncols=3)

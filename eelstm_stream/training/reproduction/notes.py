@@ -45,8 +45,10 @@ def scope(summary: Summary) -> str:
 
 def trap_sentence(summary: Summary) -> str:
     """What the traps do, in words and with their figures."""
-    said = []
-    for row in summary.traps[1:]:
-        direction = "lowers" if row.change_percent < 0 else "raises"
-        said.append(f"{row.trap} {direction} it by {abs(row.change_percent):.1f} %")
-    return f"Against the honest error: {'; '.join(said[:-1])}; all at once, the notebook's way {said[-1].split(' ', 1)[1]}."
+
+    def change(percent: float) -> str:
+        return f"{'lowers' if percent < 0 else 'raises'} it by {abs(percent):.1f} %"
+
+    _, *alone, together = summary.traps
+    each = "; ".join(f"“{row.trap}” {change(row.change_percent)}" for row in alone)
+    return f"Against the honest error: {each}; all at once, the notebook's way {change(together.change_percent)}."

@@ -71,8 +71,9 @@ def _traps(summary: Summary) -> Table:
         "What each trap is worth, with alignment, window 8, horizon 8",
         ("trap", "rmse, counts", "against honest", "floor", "best baseline", ""),
     )
-    for row in summary.traps:
-        table.add_row(row.trap, str(row.measured.rmse), f"{row.change_percent:+.1f} %", *_beside(row.measured))
+    for number, row in enumerate(summary.traps):
+        change = f"{row.change_percent:+.1f} %" if number else ""
+        table.add_row(row.trap, str(row.measured.rmse), change, *_beside(row.measured))
     return table
 
 
