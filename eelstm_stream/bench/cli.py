@@ -13,7 +13,7 @@ bench = typer.Typer(
     help="Measure the real pipeline on this machine: processes, sockets, the served model.", no_args_is_help=True
 )
 
-ModelFile = Annotated[Path | None, typer.Option(help="Model file, ONNX.", show_default="the shipped one")]
+ModelFile = Annotated[Path | None, typer.Option(help="Model file, ONNX.", show_default="the paper's network")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 
 

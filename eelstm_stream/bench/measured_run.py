@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from eelstm_stream.bench.raw_inference import BENCHMARK_MODEL
 from eelstm_stream.core.tally import Tally
 from eelstm_stream.errors import EelstmError
 from eelstm_stream.io.stopping import Stop
@@ -50,7 +51,7 @@ def measure(speed: str, spectra: int, model: Path | None, title: str) -> Measure
     first_s = 0.0
     with (
         Stop() as stop,
-        Rig(source, stop=stop, kinds=("forecast",), model=model) as rig,
+        Rig(source, stop=stop, kinds=("forecast",), model=model or BENCHMARK_MODEL) as rig,
         Progress(*columns, console=Console(stderr=True), transient=True) as progress,
     ):
         task = progress.add_task(title, total=spectra)
