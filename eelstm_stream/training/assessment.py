@@ -220,6 +220,6 @@ def _remarks(run: AssessedRun, metadata: ModelMetadata) -> list[str]:
     if unaligned > UNALIGNED_SHARE * frames:
         found.append(f"has {unaligned} of {frames} frames that could not be aligned to the model's reference")
     odd = remarks_on(recording, metadata.energy_axis)
-    return [f"{recording.name} {clause}." for clause in found] + (
-        [f"{recording.name}: {', '.join(odd)}."] if odd else []
-    )
+    if odd:
+        found.append(f"has {', '.join(odd)}: used as it is")
+    return [f"{recording.name} {clause}." for clause in found]

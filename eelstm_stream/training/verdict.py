@@ -13,6 +13,8 @@ from eelstm_stream.training.labels import label
 
 LEVEL = 1e-4  # relative: what the arithmetic of a graph in single precision makes of one and the same forecast
 
+NOTHING = 0.005  # counts: less of a margin than is printed
+
 
 def verdict(errors: HorizonError, *, all_baselines: bool = True) -> list[str]:
     """Where it wins and where it loses, a sentence a target. all_baselines: whether those that need a fit are there too."""
@@ -56,9 +58,12 @@ class Margin:
     @property
     def sentence(self) -> str:
         """In words, with the chance that it is luck."""
+        if abs(self.counts) < NOTHING:
+            return f"In rmse it is level with the best baseline, {label(self.baseline)}."
         way = "ahead of" if self.counts >= 0 else "behind"
-        chance = "" if self.standard_error is None else f" ± {self.standard_error:.1f}"
-        said = f"It is {abs(self.counts):.1f}{chance} counts {way} the best baseline, {label(self.baseline)}"
+        digits = 1 if self.standard_error is None else int(np.clip(-np.log10(self.standard_error + 1e-9) + 1, 1, 3))
+        chance = "" if self.standard_error is None else f" ± {self.standard_error:.{digits}f}"
+        said = f"It is {abs(self.counts):.{digits}f}{chance} counts {way} the best baseline, {label(self.baseline)}"
         if self.standard_error is not None and abs(self.counts) < 2 * self.standard_error:
             return f"{said}: on these windows chance alone may make as much."
         return f"{said}."

@@ -42,10 +42,12 @@ from eelstm_stream.training.report.autocorrelation_figure import pearson_autocor
 from eelstm_stream.training.report.horizon_scan import scan_horizons
 from eelstm_stream.training.report.page import render
 from eelstm_stream.training.report.style import figure_of
+from eelstm_stream.training.train import train_model
 from eelstm_stream.wire.messages import EnergyAxis
 from tests.model_files import metadata, write_model
 from tests.paper_layout import write_dm
 from tests.simulated_runs import simulated
+from tests.training.tiny import tiny_recipe, tiny_recordings
 
 FRAMES = 40
 HORIZONS = (1, 8)
@@ -486,6 +488,25 @@ def test_of_runs_that_are_partly_simulated_page_and_pictures_say_which(made, mon
     ]
     monkeypatch.setattr(report_page, "_pictures", lambda _: [])  # whose heads are those above
     assert "Some of these runs are SIMULATED: run-4.hspy" in " ".join(Parsed(render(mixed)).text)
+
+
+def test_a_training_writes_the_report_of_its_test(tmp_path):
+    *runs, test = tiny_recordings()
+    report = tmp_path / "report.html"
+    report.write_text("mine")
+
+    def train(**options: Any) -> None:
+        recipe = tiny_recipe("linear")
+        train_model(runs, [test], tmp_path / "m.onnx", recipe=recipe, resample=True, report_to=report, **options)
+
+    with pytest.raises(UsageError, match=r"report.html exists"):
+        train()
+    assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
+    train(force=True)
+    parsed = Parsed(report.read_text())
+    assert "SIMULATED data" in " ".join(parsed.text)
+    assert test.name in " ".join(parsed.text)
+    assert open_model(tmp_path / "m.onnx").sha256 in " ".join(parsed.text)
 
 
 # --- what is drawn --------------------------------------------------------------------------------------------------

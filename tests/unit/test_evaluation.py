@@ -275,7 +275,9 @@ def test_a_margin_is_against_the_best_and_says_when_chance_makes_as_much():
     assert behind.baseline == "dmd"
     assert behind.counts == pytest.approx(np.sqrt(90) - np.sqrt(100), abs=0.02)
     assert behind.standard_error < 0.01
-    assert behind.sentence.startswith("It is 0.5 ± 0.0 counts behind the best baseline, dynamic mode")
+    assert behind.sentence.startswith("It is 0.515 ± 0.001 counts behind the best baseline, dynamic mode")
+    same = with_squares(100 + noise, 100 + noise)
+    assert margin(same, 8).sentence == "In rmse it is level with the best baseline, dynamic mode decomposition."
     level = margin(with_squares(100 + random.normal(scale=20, size=800), 100 + random.normal(scale=20, size=800)), 8)
     assert abs(level.counts) < 2 * level.standard_error
     assert "chance" in level.sentence
