@@ -82,7 +82,15 @@ def segments_sentence(runs: Sequence[PreparedRun], segments: Sequence[Segment]) 
 def configuration(material: Material, recipe: Recipe, seed: int) -> dict[str, object]:
     """What decides the weights of a fit, as JSON has it: a training may go on only from a checkpoint of the same."""
     runs = {f"run {i}": f"{run.name} ({run.sha256[:16]})" for i, run in enumerate(material.runs, 1)}
-    return {"recipe": dataclasses.asdict(recipe) | {"energy_axis": str(recipe.energy_axis)}, "seed": seed, **runs}
+    versions = {
+        package: importlib.metadata.version(package) for package in ("eelstm-stream", "tensorflow", "keras", "numpy")
+    }
+    return {
+        "recipe": dataclasses.asdict(recipe) | {"energy_axis": str(recipe.energy_axis)},
+        "seed": seed,
+        **runs,
+        **versions,
+    }
 
 
 def _preprocessing(conditions: Conditions, recipe: Recipe) -> str:

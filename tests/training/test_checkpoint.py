@@ -250,6 +250,7 @@ def test_the_configuration_says_what_decides_the_weights() -> None:
     assert said["seed"] == 4
     assert said["recipe"]["units"] == 5
     assert [said[f"run {i}"] for i in (1, 2, 3)] == [f"{r.name} ({r.sha256[:16]})" for r in material.runs]
+    assert {"eelstm-stream", "tensorflow", "keras", "numpy"} <= said.keys()
     assert configuration(material, tiny_recipe(units=6), 4) != configuration(material, recipe, 4)
 
 
