@@ -282,7 +282,7 @@ def _compared(family: str, against: str, own: Sequence[float], theirs: Sequence[
     ours, best = statistics.fmean(own), statistics.fmean(theirs)
     wins = sum(a < b for a, b in zip(own, theirs, strict=True))
     verb = "beats" if ours < best else "does not beat"
-    seeds = "with its one seed" if len(own) == 1 else f"ahead in {wins} of {len(own)} seeds"
+    seeds = "on the one seed there is" if len(own) == 1 else f"ahead in {wins} of {len(own)} seeds"
     return (
         f"{family} {verb} the best baseline{against}, {label(baseline)}: {ours:.1f} counts against {best:.1f}, {seeds}."
     )
