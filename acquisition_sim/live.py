@@ -74,6 +74,7 @@ class Live(Player[Flight]):
             changed = self._obey() or changed
             if changed or clock.monotonic_ns() >= self._status_due_ns:
                 self._say_status()
+        self._say_lost()
         cut_short = short and self._spectra_left() == 0
         self._end(finished=self._state.over and not cut_short, spectra=self._published)
 
@@ -99,6 +100,7 @@ class Live(Player[Flight]):
 
     def _restart(self) -> None:
         """Switched off and on again, by the script of faults: a frame in progress is lost, and the specimen stays as it is."""
+        self._say_lost()
         state, frame = self._state, self._state.frame
         current_pA = state.beam.probe_current_pA if frame is None else frame.current_pA
         since_s = (state.now_ns - state.since_ns) / 1e9
@@ -149,21 +151,21 @@ class Live(Player[Flight]):
         return min(time for time in times if time is not None)
 
     def _advance(self) -> bool:
-        """Bring the instrument to the present, and send what it has taken. Whether the beam went on or off."""
-        changed, speed = False, self._settings.speed
-        while True:
-            to_ns = instrument.FOREVER.ends_ns
-            if speed is not None:
-                to_ns = round((clock.monotonic_ns() - self._started_ns) * speed)
-            if self._restart_ns is not None:
-                to_ns = min(to_ns, self._restart_ns)
-            self._state, events = instrument.advance(self._state, self._parameters, to_ns, BLOCK)
-            self._act_on(events, to_ns)
-            self._session_s = self._state.now_ns / 1e9
-            changed = changed or not all(isinstance(event, Taken) for event in events)
-            if speed is None or len(events) < BLOCK or self._stop.requested:
-                self._say_lost()
-                return changed
+        """Bring the instrument towards the present, and send what it has taken. Whether the beam went on or off.
+
+        A block of frames at most: one that can't keep up must still hear what it is told.
+        """
+        to_ns, speed = instrument.FOREVER.ends_ns, self._settings.speed
+        if speed is not None:
+            to_ns = round((clock.monotonic_ns() - self._started_ns) * speed)
+        if self._restart_ns is not None:
+            to_ns = min(to_ns, self._restart_ns)
+        self._state, events = instrument.advance(self._state, self._parameters, to_ns, BLOCK)
+        self._act_on(events, to_ns)
+        self._session_s = self._state.now_ns / 1e9
+        if len(events) < BLOCK:
+            self._say_lost()
+        return not all(isinstance(event, Taken) for event in events)
 
     def _act_on(self, events: list[Event], now_ns: int) -> None:
         """Expose and publish what has been, in its order."""

@@ -20,7 +20,7 @@ from eelstm_stream.io import clock
 from eelstm_stream.io.children import Child
 from eelstm_stream.io.instrument_client import CommandResult, InstrumentClient
 from eelstm_stream.io.recordings import load_recording
-from eelstm_stream.wire.codec import Decoded, decode_acknowledgement, encode_command
+from eelstm_stream.wire.codec import Decoded, decode_acknowledgement, encode_command, encode_snapshot_request
 from eelstm_stream.wire.messages import (
     Acknowledgement,
     Command,
@@ -315,6 +315,18 @@ def test_a_flood_holds_up_neither_spectra_nor_other_commanders() -> None:
         taken = [d.message.seq for d in flown.heard if isinstance(d.message, Spectrum)]
         assert taken == list(range(31))
         assert flown.accepted(blanked=True).seq == flown.seq
+
+
+def test_an_instrument_that_can_not_keep_up_with_its_time_still_answers() -> None:
+    too_fast = ("sim", "run", "--frames", "1000000", "--speed", "1000000", "--wait-readers", "1")
+    with Child(*too_fast, *PORTS) as simulator, zmq.Context() as context, context.socket(zmq.DEALER) as joiner:
+        at = simulator.wait_until_ready()
+        joiner.setsockopt(zmq.LINGER, 0)
+        joiner.connect(at["snapshot"])
+        with Ears(("spectrum",), at["publish"]) as ears:
+            ears.until(lambda m: isinstance(m, Spectrum))
+            joiner.send(encode_snapshot_request(1))
+            assert joiner.poll(WITHIN_S * 1000)
 
 
 # Who commands
