@@ -57,13 +57,12 @@ def fit_corrected(
         courses = [*smooth, *variants(smooth, energies_eV(recipe.energy_axis), VARIANTS, random, recipe.frames_needed)]
         components = fit_linear_trend(np.concatenate(courses), recipe.components)
         noise = score_noise(components, material.training_parts)
+        noise_root = np.asarray(np.linalg.cholesky(noise))
         ridge = fit_ridge(components, courses, recipe.window, recipe.horizons, noise)
         kernel = fit_carrying(_by_run(material, material.training_parts), _by_run(material, smooth), recipe)
     except ValueError as error:
         raise UnusableInputError(f"the training runs cannot be used: {error}.") from None
-    training = _Drawn(
-        [components.scores(course) for course in courses], np.asarray(np.linalg.cholesky(noise)), ridge, recipe
-    )
+    training = _Drawn([components.scores(course) for course in courses], noise_root, ridge, recipe)
     validation = _windows(material.validation_parts, components, ridge, kernel, recipe)
     first = training.windows(np.random.default_rng(seed))
     deviations = np.sqrt(np.mean(np.square(first.scores, dtype=np.float64), axis=(0, 1))).astype(np.float32)
