@@ -152,6 +152,9 @@ def test_every_number_stands_beside_its_noise_floor_and_its_best_baseline(reprod
         assert row.honest.rmse.mean == cell["rmse"]
         assert row.honest.noise_floor == cell["noise_floor"]
         assert row.honest.best_baseline_rmse == min(cell["baselines"].values())
+    windows = {row.row: (row.honest.windows, row.notebook.windows) for row in summary.table_i}
+    assert windows["exclusive bins"][0] < windows["alignment"][0] / 3
+    assert windows["alignment"][0] < windows["alignment"][1]  # shuffling leaves more to train on
     binned = {row.row: row.honest.noise_floor for row in summary.table_i}
     assert binned["rolling bins"] < 0.7 * binned["alignment"]
     assert [(s.window, s.horizon) for s in summary.scenarios] == [(8, 1), (3, 8), (8, 8)]

@@ -35,6 +35,7 @@ class Measured(BaseModel):
     noise_floor: float  # counts
     best_baseline: str
     best_baseline_rmse: float  # counts, on the same windows
+    windows: int  # trained on
 
 
 class TableIRow(BaseModel):
@@ -191,6 +192,7 @@ def measured(results: Sequence[Result]) -> Measured:
         noise_floor=statistics.fmean(result.noise_floor for result in results),
         best_baseline=best,
         best_baseline_rmse=baselines[best],
+        windows=results[0].windows[0],
     )
 
 
