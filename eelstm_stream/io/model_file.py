@@ -97,7 +97,7 @@ def _read(path: Path) -> bytes:
             )
         return path.read_bytes()
     except OSError as error:
-        raise UnusableInputError(f"{path} can't be read: {error.strerror}; give a model file with --model.") from None
+        raise UnusableInputError(f"{path} can't be read: {error.strerror}; give the name of a model file.") from None
 
 
 def _pinned_hash(path: Path, found: str) -> str:

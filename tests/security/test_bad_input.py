@@ -106,7 +106,7 @@ TABLE: dict[str, tuple[tuple[str, ...], int, tuple[str, ...]]] = {
     "pickled objects": ((*REPLAY, "{folder}/objects.npy"), 3, ("objects.npy",)),
     "one frame": (("demo", *GOOD_MODEL, "--recording", "{folder}/one.dm4"), 3, ("one.dm4", "1 spectrum", "needs 8")),
     # models
-    "no model": (("serve", "--model", "{folder}/nothing.onnx"), 3, ("nothing.onnx", "No such file", "--model")),
+    "no model": (("serve", "--model", "{folder}/nothing.onnx"), 3, ("nothing.onnx", "No such file", "name of a model file")),
     "cut model": (("serve", "--model", "{folder}/cut.onnx"), 3, ("cut.onnx", "not an ONNX model")),
     "text for a model": (("serve", "--model", "{folder}/text.onnx"), 3, ("text.onnx", "not an ONNX model")),
     "unpinned model": (("serve", "--model", "{folder}/unpinned.onnx"), 3, ("unpinned.onnx", "--sha256 {good}")),

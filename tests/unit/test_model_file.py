@@ -100,7 +100,7 @@ def test_a_graph_that_asks_for_the_history_gets_it(path):
 
 
 def test_a_file_that_is_not_there(tmp_path):
-    assert "m.onnx can't be read: No such file or directory; give a model file with --model" in refusal(
+    assert "m.onnx can't be read: No such file or directory; give the name of a model file" in refusal(
         tmp_path / "m.onnx"
     )
     (tmp_path / "folder.onnx").mkdir()
