@@ -135,7 +135,7 @@ TABLE: dict[str, tuple[tuple[str, ...], int, tuple[str, ...]]] = {
     "listen connects": (("listen", "--connect", FAR), 2, ("connect", FAR, "SSH")),
     "connect to anywhere": (("listen", "--connect", "tcp://127.0.0.1:*"), 2, ("'tcp://127.0.0.1:*'",)),
     # options
-    "unknown command": (("forecast",), 2, ("'forecast'",)),
+    "unknown command": (("predict",), 2, ("'predict'",)),
     "unknown option of serve": (("serve", "--port", "17812"), 2, ("--port",)),
     "nothing to replay": (REPLAY, 2, ("file",)),
     "unknown kind": (("listen", "gossip"), 2, ("'gossip'", "forecast, summary")),
