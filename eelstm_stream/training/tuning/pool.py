@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import selectors
-import signal
+import select
 import subprocess
 import sys
 import tempfile
@@ -14,13 +13,15 @@ from contextlib import suppress
 from typing import IO, Any
 
 from eelstm_stream.errors import EelstmError
+from eelstm_stream.io.stopping import Stop
 from eelstm_stream.training.tuning.search import Search
 from eelstm_stream.training.tuning.storage import Place
-from eelstm_stream.training.tuning.study import release_dead, standing
+from eelstm_stream.training.tuning.study import release_dead
 from eelstm_stream.training.tuning.worker import Order
 
 KILLED_AT_MOST = 3  # workers; more than that is no accident
 ENDS_WITHIN_S = 10.0
+LOOK_EVERY_S = 3600.0  # whatever happens wakes it
 
 Say = Callable[[Mapping[str, Any]], None]
 
@@ -37,48 +38,58 @@ def run_workers(search: Search, place: Place, study: Any, workers: int, say: Say
     """Run workers until the study has as many trials as asked, or what is missing is at hand on other machines.
 
     say: told what a worker says of its trial, as `{"trial": …, "epoch": …, "validation_rmse": …}`. Raises WorkerError where
-    one fails, EelstmError where they keep being killed. However it ends, no worker is left, and their trials are queued.
+    one fails, EelstmError where they keep being killed, KeyboardInterrupt where the end is asked for. However it ends, no
+    worker is left, and their trials are queued.
     """
     threads = max(1, len(os.sched_getaffinity(0)) // workers)
     running: dict[int, _Worker] = {}
     killed = 0
-    try:
-        with selectors.DefaultSelector() as selector:
+    # Not Python's own way with Ctrl-C: raised in the middle of a library's work, it may be swallowed there.
+    with Stop() as stop:
+        try:
             for lane in range(workers):
                 running[lane] = _Worker(search, place, lane, threads)
-                selector.register(running[lane].out, selectors.EVENT_READ, lane)
             while running:
-                for key, _ in selector.select():
-                    lane = key.data
+                if stop.wait(LOOK_EVERY_S, *(worker.out for worker in running.values())):
+                    raise KeyboardInterrupt
+                for lane in _speaking(running):
                     line = running[lane].out.readline()
                     if line:
                         say(json.loads(line))
                         continue
-                    selector.unregister(running[lane].out)
-                    with running.pop(lane) as ended:
-                        code = ended.process.wait()
-                        if code > 0:
-                            raise WorkerError(ended.last_words(), code)
-                    if code == 0:
-                        continue
-                    release_dead(study)
-                    killed += 1
-                    if killed > KILLED_AT_MOST:
-                        raise EelstmError(
-                            f"workers keep being killed ({signal.Signals(-code).name}), as the system does where memory runs "
-                            "out: the same command with fewer --workers goes on."
-                        )
-                now = standing(study)
-                for lane in range(workers):
-                    # One that was killed may have left a trial to a study whose other workers found nothing more to take.
-                    if lane not in running and killed and now.finished + now.running < search.trials:
+                    if _end(running.pop(lane)):
+                        release_dead(study)
+                        killed += 1
+                        # It may have left a trial to a study whose other workers found nothing more to take, and ended.
+                        _require_rarely(killed)
                         running[lane] = _Worker(search, place, lane, threads)
-                        selector.register(running[lane].out, selectors.EVENT_READ, lane)
-                        break
-    finally:
-        for worker in running.values():
-            worker.close()
-        release_dead(study)
+        finally:
+            for worker in running.values():
+                worker.close()
+            release_dead(study)
+
+
+def _speaking(running: Mapping[int, _Worker]) -> list[int]:
+    """Lanes of the workers that have said something, or ended."""
+    ready, _, _ = select.select([worker.out for worker in running.values()], [], [], 0)
+    return [lane for lane, worker in running.items() if worker.out in ready]
+
+
+def _end(worker: _Worker) -> bool:
+    """Whether a worker that has ended was killed. Raises WorkerError where it failed."""
+    with worker:
+        code = worker.process.wait()
+        if code > 0:
+            raise WorkerError(worker.last_words(), code)
+    return code < 0
+
+
+def _require_rarely(killed: int) -> None:
+    if killed > KILLED_AT_MOST:
+        raise EelstmError(
+            "workers keep being killed, as the system does where memory runs out: the same command with fewer --workers "
+            "goes on."
+        )
 
 
 class _Worker:
