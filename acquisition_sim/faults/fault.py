@@ -15,6 +15,7 @@ from eelstm_stream.wire.messages import Message, SessionStart, Spectrum
 from eelstm_stream.wire.topics import split_topic
 
 Frames = Annotated[int, Field(ge=1, le=1_000_000)]
+SAME_TIME = 1 - 1e-9  # times of frames are sums of dwells, and rounded
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,7 +96,7 @@ class Reordered(Lasting):
 
 
 class Burst(Lasting):
-    """Its frames come all at once, with the last of them, in their order."""
+    """Its frames come all at once, with the last of them, in their order; and with them whatever else was to be said meanwhile."""
 
     KIND = "burst"
 
@@ -108,6 +108,13 @@ class Burst(Lasting):
             return [*_released(memory), spectrum]  # the last one itself was lost
         memory.held.append(spectrum)
         return [] if place < self.frames - 1 else _released(memory)
+
+    def on_other(self, sent: Sent, memory: Memory) -> list[Sent]:
+        """Waits with the spectra: a gap that was told before them would say that they are lost."""
+        if not memory.held:
+            return [sent]
+        memory.held.append(sent)
+        return []
 
 
 def _released(memory: Memory) -> list[Sent]:

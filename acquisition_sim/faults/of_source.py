@@ -8,7 +8,7 @@ import numpy as np
 from numpy.random import Generator
 from pydantic import Field, field_validator, model_validator
 
-from acquisition_sim.faults.fault import Fault, Frames, Lasting, Memory, Sent, counts_of
+from acquisition_sim.faults.fault import SAME_TIME, Fault, Frames, Lasting, Memory, Sent, counts_of
 from eelstm_stream.wire.codec import encode
 from eelstm_stream.wire.messages import EnergyAxis, Spectrum
 from eelstm_stream.wire.topics import split_topic
@@ -74,7 +74,7 @@ class Silence(Fault):
 
     def _lasts(self, memory: Memory) -> bool:
         assert self.for_s is not None  # noqa: S101 - without frames, there is a time
-        return memory.began_s is None or memory.now_s < memory.began_s + self.for_s
+        return memory.began_s is None or memory.now_s < (memory.began_s + self.for_s) * SAME_TIME
 
 
 class SecondPublisher(Lasting):

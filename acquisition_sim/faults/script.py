@@ -33,6 +33,7 @@ from acquisition_sim.faults import (
     WrongAxis,
     WrongShape,
 )
+from acquisition_sim.faults.fault import SAME_TIME
 from eelstm_stream.errors import UsageError
 from eelstm_stream.wire.messages import EnergyAxis
 
@@ -159,15 +160,15 @@ def _in_frames(named: str, fault: Fault, ends_s: Sequence[float]) -> Fault:
     """A fault by frames alone."""
     ends = np.asarray(ends_s)
     if fault.at_s is not None:
-        frame = int(np.searchsorted(ends, fault.at_s, side="left"))
+        frame = int(np.searchsorted(ends, fault.at_s * SAME_TIME, side="left"))
         if frame >= len(ends):
             raise UsageError(f"{named}: at_s is {fault.at_s:g}, and the session ends after {ends[-1]:g} s.")
         fault = fault.model_copy(update={"frame": frame, "at_s": None})
     if not isinstance(fault, Silence) or fault.for_s is None or fault.frame is None or fault.frame >= len(ends):
         return fault
     until_s = float(ends[fault.frame]) + fault.for_s
-    frames = int(np.searchsorted(ends, until_s, side="left")) - fault.frame
-    if fault.frame + frames == len(ends) and until_s > ends[-1] + np.diff(ends, prepend=0.0)[-1]:
+    frames = int(np.searchsorted(ends, until_s * SAME_TIME, side="left")) - fault.frame
+    if fault.frame + frames == len(ends) and until_s * SAME_TIME > ends[-1] + np.diff(ends, prepend=0.0)[-1]:
         raise UsageError(f"{named}: it lasts until {until_s:g} s, and the session ends after {ends[-1]:g} s.")
     return fault.model_copy(update={"frames": frames, "for_s": None})
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from acquisition_sim.faults import Fault, OtherThanOrdered, Restart
-from acquisition_sim.faults.fault import Memory, Sent
+from acquisition_sim.faults.fault import SAME_TIME, Memory, Sent
 from acquisition_sim.faults.script import FaultScript
 from eelstm_stream.wire.codec import encode
 from eelstm_stream.wire.messages import Command, Gap, Message, SessionEnd, SessionStart, Spectrum
@@ -122,7 +122,7 @@ class _Acting:
         if self.first is None:
             if self.fault.frame is not None:
                 self.first = self.fault.frame
-            elif self.fault.at_s is not None and now_s >= self.fault.at_s:
+            elif self.fault.at_s is not None and now_s >= self.fault.at_s * SAME_TIME:
                 self.first = frame
         return None if self.first is None else frame - self.first
 

@@ -36,6 +36,7 @@ from acquisition_sim.faults import (
     WrongShape,
     Zero,
 )
+from acquisition_sim.faults.fault import SAME_TIME
 from acquisition_sim.faults.script import FaultScript, SessionPlan, fitted, read_script, script_for
 from acquisition_sim.faults.stream import FaultyStream
 from eelstm_stream.errors import UsageError
@@ -362,13 +363,10 @@ def test_reordered_spectra_come_all_and_never_in_their_own_order(seed: int, fram
 
 
 def test_a_burst_comes_with_its_last_frame() -> None:
-    stream = FaultyStream(FaultScript((Burst(frame=5, frames=4),)))
-    went = {
-        m.message.seq: [s.message.seq for s in stream.take(m.message, m.frames, m.now_s) if s.message]
-        for m in session()
-        if isinstance(m.message, Spectrum)
-    }
-    assert [went[seq] for seq in range(4, 10)] == [[4], [], [], [], [5, 6, 7, 8], [9]]
+    stream = FaultyStream(FaultScript((Burst(frame=8, frames=4),)))
+    came = [len(stream.take(m.message, m.frames, m.now_s)) for m in session()[9:18]]
+    assert came == [1, 0, 0, 0, 0, 5, 1, 1, 1]  # a status comes before frame 10, and waits too
+    assert heard(Burst(frame=8, frames=4)).frames == UNDISTURBED
 
 
 @pytest.mark.parametrize("fault", [Late(frame=5, by_frames=9), Reordered(frame=4, frames=9), Burst(frame=4, frames=9)])
@@ -520,11 +518,21 @@ def test_each_fault_is_said_once_when_it_comes_into_force() -> None:
 @given(st.floats(0, ENDS_S[-1]))
 @examples(100)
 def test_a_time_means_the_first_frame_that_ends_at_it_or_after(at_s: float) -> None:
-    expected = next(frame for frame, end_s in enumerate(ENDS_S) if end_s >= at_s)
+    expected = next(frame for frame, end_s in enumerate(ENDS_S) if end_s >= at_s * SAME_TIME)
     assert fitted(FaultScript((Zero(at_s=at_s),)), PLAN).faults[0].frame == expected
     met = FaultyStream(FaultScript((Zero(at_s=at_s),)))  # where the dwell may change, it is met as it comes
     reader = Heard([s.frames for m in session() for s in met.take(m.message, m.frames, m.now_s)])
     assert [seq for seq, payload in reader.spectra() if not payload.any()] == [expected]
+
+
+@pytest.mark.parametrize("dwell_s", [0.1, 0.4, 0.08, 1 / 3])
+def test_rounded_sums_of_dwells_are_the_times_that_one_reckons_with(dwell_s: float) -> None:
+    plan = SessionPlan(AXIS, 200, np.cumsum(np.full(200, dwell_s)).tolist())
+    for frame in range(1, 150):
+        silence = Silence(at_s=(frame + 1) * dwell_s, for_s=50 * dwell_s)
+        [placed] = fitted(FaultScript((silence,)), plan).faults
+        assert isinstance(placed, Silence)
+        assert (placed.frame, placed.frames) == (frame, 50)
 
 
 # Scripts
