@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eelstm_stream.core import pipeline
+from eelstm_stream.core.dose import normalisation
 from eelstm_stream.core.forecast_series import ForecastSeries, flags_of
 from eelstm_stream.core.pipeline import Accepted, Refused, SessionRefused
+from eelstm_stream.core.preparation import Preparation
 from eelstm_stream.errors import UnusableInputError, UsageError
 from eelstm_stream.io.announce import printable
 from eelstm_stream.io.model_file import Model
@@ -82,6 +84,40 @@ def forecast_recording(
         quality=flags_of(made.quality),
     )
     return series, tuple(refused)
+
+
+def prepared_recording(model: Model, recording: Recording) -> Recording:
+    """A recording as the model sees it: at the reference dose, on the model's energy axis, aligned to its reference.
+
+    What is forecast is such spectra, so this is what to hold forecasts against. Raises UnusableInputError where the recording
+    does not cover the model's axis.
+    """
+    meta = model.metadata
+    preparation = Preparation(
+        recording.energy_axis, meta.energy_axis, pipeline.new_pipeline(meta).alignment, origin=recording.name
+    )
+    current_pA = None if meta.dose_is_relative else recording.beam_current_pA
+    frames = len(recording.counts)
+    scales = [
+        normalisation(
+            float(recording.dwell_s[frame]),
+            None if current_pA is None else float(current_pA[frame]),
+            meta.reference_dwell_s,
+            meta.reference_dose_pC,
+        )
+        for frame in range(frames)
+    ]
+    prepared = [preparation(counts, scale) for counts, scale in zip(recording.counts, scales, strict=True)]
+    return replace(
+        recording,
+        counts=np.stack([frame.counts for frame in prepared]),
+        energy_axis=meta.energy_axis,
+        dwell_s=np.full(frames, meta.reference_dwell_s),
+        beam_current_pA=None
+        if current_pA is None
+        else np.full(frames, meta.reference_dose_pC / meta.reference_dwell_s),
+        clean_counts=None,
+    )
 
 
 class _Made:

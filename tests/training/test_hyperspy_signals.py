@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from eelstm_stream.core.energy_axis import energies_eV
 from eelstm_stream.core.forecast_series import series_of
 from eelstm_stream.errors import UnusableInputError, UsageError
-from eelstm_stream.forecast import forecast_recording
+from eelstm_stream.forecast import forecast_recording, prepared_recording
 from eelstm_stream.forecast_cli import forecast
 from eelstm_stream.hyperspy_signals import forecast_signal, recording_signal
 from eelstm_stream.io.forecast_files import save_forecasts
@@ -264,6 +264,22 @@ def test_counts_dwell_and_current_go_together(model: Model, recording: Recording
     assert signal.metadata.eelstm_forecast.source.dwell_s == 0.2
     assert axis_of(signal, "ahead")[0] == [0.2, 1.6]
     assert any("dwell" in flag for flag in signal.metadata.eelstm_forecast.quality)
+
+
+def test_a_recording_as_the_model_sees_it_is_what_forecasts_are_held_against(
+    model: Model, recording: Recording
+) -> None:
+    weak = replace(recording, counts=recording.counts / 2, dwell_s=recording.dwell_s / 2)
+    seen = prepared_recording(model, weak)
+    assert seen.energy_axis == AXIS
+    assert (seen.dwell_s == 0.4).all()
+    assert seen.beam_current_pA is not None
+    np.testing.assert_allclose(seen.beam_current_pA, 230.0)
+    np.testing.assert_allclose(seen.counts, prepared_recording(model, recording).counts, rtol=1e-5)
+    series, _ = forecast_recording(model, weak)  # of a model that forecasts the mean of its window
+    for row, newest in enumerate(series.from_seq):
+        window = seen.counts[newest - WINDOW + 1 : newest + 1]
+        np.testing.assert_allclose(series.counts[row, 0], window.mean(axis=0), rtol=1e-5)
 
 
 def test_what_is_not_known_is_left_out(model: Model, recording: Recording) -> None:
