@@ -16,7 +16,9 @@ import typer
 
 from eelstm_stream.errors import EelstmError
 
-INTERRUPTED = 130  # what typer makes of Ctrl-C
+INTERRUPTED = 130  # what typer makes of Ctrl-C, and what a shell expects of a program that it ended
+# Commands that go on until they are stopped: Ctrl-C is their end, and a good one. Of the others something is missing then.
+UNTIL_STOPPED = ("adapter", "bench", "demo", "listen", "serve", "sim")
 COMMANDS = "eelstm.commands"  # entry-point group: each names a typer app, or a function that is a command
 
 Config = Annotated[Path | None, typer.Option(help="TOML file; each program reads its own table of it.")]
@@ -146,7 +148,10 @@ def main() -> None:
 
 
 def run(arguments: list[str], *, debug: bool = False) -> int:
-    """Run one command line. Returns the exit code: 0 done, 2 bad arguments, 3 unusable input, 1 anything else."""
+    """Run one command line. Returns the exit code: 0 done, 2 bad arguments, 3 unusable input, 1 anything else.
+
+    130 where Ctrl-C ended a command before its product was there.
+    """
     try:
         command = typer.main.get_command(_program())
         result = command.main(arguments, prog_name="eelstm", standalone_mode=False)
@@ -155,14 +160,14 @@ def run(arguments: list[str], *, debug: bool = False) -> int:
             raise
         return _fail(str(error), error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        return 0
+        return _interrupted(arguments)
     except SystemExit:  # what typer makes of a reader that has had enough, as in `eelstm listen | head`
         return 0
     except typer.Exit as error:
         return error.exit_code
     except Exception as error:
         if _is_interrupt(error):
-            return 0
+            return _interrupted(arguments)
         if type(error).__module__.startswith(("click", "typer")):  # its usage errors, whose base typer does not export
             sentence = getattr(error, "format_message", error.__str__)()
             return _fail(sentence, 2) if sentence else 2  # without one, its help has been printed
@@ -171,7 +176,15 @@ def run(arguments: list[str], *, debug: bool = False) -> int:
         if isinstance(error, OSError):  # the machine's: a full disk, a closed terminal
             return _fail(str(error), 1)
         return _fail(f"{type(error).__name__}: {error} (this is a mistake of the program; --debug shows where)", 1)
-    return result if isinstance(result, int) and result != INTERRUPTED else 0
+    if result == INTERRUPTED:
+        return _interrupted(arguments)
+    return result if isinstance(result, int) else 0
+
+
+def _interrupted(arguments: list[str]) -> int:
+    """Exit code after Ctrl-C: 0 where that is how a command ends, else the shell's, lest a script go on without its product."""
+    words = [a for a in arguments if not a.startswith("-")]
+    return 0 if words[:1] and words[0] in UNTIL_STOPPED and words[:2] != ["sim", "record"] else INTERRUPTED
 
 
 def _is_interrupt(error: BaseException | None) -> bool:

@@ -93,6 +93,7 @@ def train(
     ] = False,
 ) -> None:
     """Train a model on recorded runs, test it on another, and write it with its card and a report."""
+    from eelstm_stream.training.figures_of_merit import finite  # noqa: PLC0415
     from eelstm_stream.training.train import train_model  # noqa: PLC0415
 
     recipe = _recipe(
@@ -126,7 +127,7 @@ def train(
         beam_current_pA=current,
         command=made_by or shlex.join(["eelstm", *arguments]),
     )
-    sys.stdout.write((json.dumps(_figures(trained)) if as_json else _report(trained)) + "\n")
+    sys.stdout.write((json.dumps(finite(_figures(trained)), allow_nan=False) if as_json else _report(trained)) + "\n")
 
 
 def _recipe(model: str | None, file: Path | None = None, **numbers: Any) -> Recipe:

@@ -81,6 +81,11 @@ def _unfit(run: Recording, recipe: Recipe, *, resample: bool) -> list[str]:
         found.append(
             f"has dwells from {run.dwell_s.min():g} to {run.dwell_s.max():g} s, where a model holds for one dwell"
         )
+    if run.beam_current_pA is not None and (np.abs(run.beam_current_pA / _current_pA(run) - 1) > SAME_CURRENT).any():
+        found.append(
+            f"has beam currents from {run.beam_current_pA.min():.3g} to {run.beam_current_pA.max():.3g} pA, where a step of a "
+            "model means one dose"
+        )
     return found + faults_of(run)
 
 

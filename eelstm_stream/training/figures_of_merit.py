@@ -28,7 +28,7 @@ def as_figures(assessment: Assessment) -> dict[str, Any]:
         "verdict": assessment.verdict,
         "remarks": list(assessment.remarks),
     }
-    return _finite(figures | said if assessment.is_test else said | {"on_training_runs": figures})  # type: ignore[no-any-return]
+    return finite(figures | said if assessment.is_test else said | {"on_training_runs": figures})  # type: ignore[no-any-return]
 
 
 def _figures(assessment: Assessment) -> dict[str, Any]:
@@ -75,10 +75,10 @@ def _stage(cases: Cases) -> dict[str, Any]:
     }
 
 
-def _finite(figures: Any) -> Any:
+def finite(figures: Any) -> Any:
     """JSON has no word for what is not a number."""
     if isinstance(figures, Mapping):
-        return {key: _finite(value) for key, value in figures.items()}
+        return {key: finite(value) for key, value in figures.items()}
     if isinstance(figures, list | tuple):
-        return [_finite(value) for value in figures]
+        return [finite(value) for value in figures]
     return None if isinstance(figures, float) and not math.isfinite(figures) else figures

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from eelstm_stream.core.baselines import fit_baselines
 from eelstm_stream.core.model_contract import ModelMetadata
-from eelstm_stream.errors import UsageError
+from eelstm_stream.errors import EelstmError, UsageError
 from eelstm_stream.io.model_file import open_model
 from eelstm_stream.io.recordings import Recording, load_recording
 from eelstm_stream.training.assessment import assess
@@ -118,6 +118,8 @@ def train_model(
         except KeyboardInterrupt:
             if checkpoints.saved:
                 progress.say(f"stopped; {checkpoints.folder} keeps what was trained: go on with --resume.")
+            else:
+                progress.say("stopped before the first checkpoint: nothing was kept.")
             raise
         progress.stage("exporting and testing")
         proto = to_onnx(fitted, material.fitted.phase, recipe)
@@ -139,10 +141,13 @@ def train_model(
             )
 
         sha256 = write_model_files(proto, metadata, card, out, force=force)
+        checkpoints.discard()
         if report_to is not None:
             progress.stage("drawing the report")
-            write_report(assess(open_model(out), tests, resample=resample), report_to, force=force)
-        checkpoints.discard()
+            try:
+                write_report(assess(open_model(out), tests, resample=resample), report_to, force=force)
+            except (EelstmError, OSError) as error:  # the model is whole and written, and its figures are worth having
+                progress.say(f"the model is written, its report is not: {error}")
     return TrainedModel(out, sha256, metadata, evaluation, fitted.epochs, remarks, time.monotonic() - began)
 
 

@@ -60,7 +60,7 @@ def test_stopped_with_ctrl_c(tmp_path):
             os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
             _, err = process.communicate(timeout=WITHIN_S)
             wait_until_gone(all_of_them)
-    assert process.returncode == 0
+    assert process.returncode == 130
     assert err == "stopped: the same command with --resume makes the runs that are missing.\n"
     assert not (tmp_path / MANIFEST).exists()
     resume_and_check(tmp_path)

@@ -632,7 +632,7 @@ def test_ctrl_c_ends_it_with_its_worker_and_leaves_the_trial_to_the_next(runs: l
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=WITHIN_S)
         assert marked(mark) == []
-    assert (process.returncode, out) == (0, "")
+    assert (process.returncode, out) == (130, "")
     assert "the same command goes on" in err
     assert [t.state for t in trials_of(open_existing(tmp_path)) if t.params] == [States.FAIL]
     assert len(trials_of(open_existing(tmp_path), States.WAITING)) == 1

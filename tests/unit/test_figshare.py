@@ -468,7 +468,7 @@ def test_a_fetch_that_is_killed_is_gone_on_with(figshare: FigShare, tmp_path: Pa
         process.send_signal(number)
         _, said = process.communicate(timeout=60)
     done.set()
-    assert process.returncode == (0 if number == signal.SIGINT else -number)
+    assert process.returncode == (130 if number == signal.SIGINT else -number)
     assert "Traceback" not in said
     [part] = tmp_path.glob("*.part")
     have = part.stat().st_size

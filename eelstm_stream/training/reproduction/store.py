@@ -56,6 +56,8 @@ def lock_folder(folder: Path) -> int:
     Raises UsageError where another process has it or it holds something else, EelstmError where it can't be made.
     """
     try:
+        if folder.exists() and not folder.is_dir():
+            raise UsageError(f"{folder} is a file: give a folder with -o.")
         folder.mkdir(parents=True, exist_ok=True)
         strangers = sorted(
             path.name for path in folder.iterdir() if path.name not in {CONFIGURATION, CELLS, LOCK, SIMULATED}
