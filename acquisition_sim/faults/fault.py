@@ -62,7 +62,10 @@ class Fault(BaseModel, frozen=True, strict=True, extra="forbid", allow_inf_nan=F
         return 1
 
     def on(self, spectrum: Sent, place: int, memory: Memory, random: Generator) -> list[Sent]:
-        """What goes out in place of a spectrum. place: 0 for the first that it falls on; none comes before that."""
+        """What goes out in place of a spectrum.
+
+        place: 0 for the first that it falls on. It's asked within its reach, and beyond as long as it holds something.
+        """
         return [spectrum]
 
     def on_other(self, sent: Sent, memory: Memory) -> list[Sent]:
@@ -79,14 +82,6 @@ class Lasting(Fault):
     def reach(self) -> int:
         """Its own frames."""
         return self.frames
-
-    def on(self, spectrum: Sent, place: int, memory: Memory, random: Generator) -> list[Sent]:
-        """Its deed on its own frames; those after them pass."""
-        return self.act(spectrum, memory, random) if place < self.frames else [spectrum]
-
-    def act(self, spectrum: Sent, memory: Memory, random: Generator) -> list[Sent]:
-        """What goes out in place of one of its own frames."""
-        raise NotImplementedError
 
 
 def counts_of(spectrum: Sent) -> NDArray[np.float32]:

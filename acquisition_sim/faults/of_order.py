@@ -23,7 +23,7 @@ class Duplicated(Lasting):
 
     copies: Annotated[int, Field(ge=1, le=1000, description="beyond the first")] = 1
 
-    def act(self, spectrum: Sent, memory: Memory, random: Generator) -> list[Sent]:
+    def on(self, spectrum: Sent, place: int, memory: Memory, random: Generator) -> list[Sent]:
         """The message and its copies."""
         return [spectrum] * (1 + self.copies)
 
@@ -35,7 +35,7 @@ class Dropped(Lasting):
 
     said: bool = False
 
-    def act(self, spectrum: Sent, memory: Memory, random: Generator) -> list[Sent]:
+    def on(self, spectrum: Sent, place: int, memory: Memory, random: Generator) -> list[Sent]:
         """Nothing, or the gap."""
         if not self.said or spectrum.message is None:
             return []

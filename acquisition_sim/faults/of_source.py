@@ -82,7 +82,7 @@ class SecondPublisher(Lasting):
 
     KIND = "second_publisher"
 
-    def act(self, spectrum: Sent, memory: Memory, random: Generator) -> list[Sent]:
+    def on(self, spectrum: Sent, place: int, memory: Memory, random: Generator) -> list[Sent]:
         """Ours, and the other one's."""
         if memory.start is None or not isinstance(spectrum.message, Spectrum):
             return [spectrum]
@@ -123,7 +123,3 @@ class OtherThanOrdered(Lasting):
         if self.dwell_factor == self.current_factor == 1:
             raise ValueError("give dwell_factor or current_factor, and not 1: nothing would be wrong")
         return self
-
-    def act(self, spectrum: Sent, memory: Memory, random: Generator) -> list[Sent]:
-        """The spectra say what was done."""
-        return [spectrum]

@@ -23,7 +23,7 @@ class RandomBytes(Lasting):
 
     messages: Annotated[int, Field(ge=1, le=10_000, description="before each frame")] = 10
 
-    def act(self, spectrum: Sent, memory: Memory, random: Generator) -> list[Sent]:
+    def on(self, spectrum: Sent, place: int, memory: Memory, random: Generator) -> list[Sent]:
         """Messages of a topic and up to four frames of up to 300 bytes."""
         instrument, _ = split_topic(spectrum.frames[0])
         topics = topic(instrument, "spectrum"), topic(instrument, "session")
@@ -41,7 +41,7 @@ class Truncated(Lasting):
 
     part: Literal["payload", "header"] = "payload"
 
-    def act(self, spectrum: Sent, memory: Memory, random: Generator) -> list[Sent]:
+    def on(self, spectrum: Sent, place: int, memory: Memory, random: Generator) -> list[Sent]:
         """The message without the rest of the part."""
         cut = list(spectrum.frames)
         number = 2 if self.part == "payload" else 1
@@ -56,7 +56,7 @@ class WrongDtype(Lasting):
 
     dtype: Literal["<f8", ">f4", "<i4", "<u2", "<u4"] = "<f8"
 
-    def act(self, spectrum: Sent, memory: Memory, random: Generator) -> list[Sent]:
+    def on(self, spectrum: Sent, place: int, memory: Memory, random: Generator) -> list[Sent]:
         """The same counts under another header."""
         topic_frame, header, payload = spectrum.frames
         said = json.dumps(json.loads(header) | {"dtype": self.dtype}, separators=(",", ":")).encode()
@@ -70,7 +70,7 @@ class WrongShape(Lasting):
 
     channels: Annotated[int, Field(ge=1, le=MAX_CHANNELS)]
 
-    def act(self, spectrum: Sent, memory: Memory, random: Generator) -> list[Sent]:
+    def on(self, spectrum: Sent, place: int, memory: Memory, random: Generator) -> list[Sent]:
         """A well-formed spectrum of so many channels."""
         counts = counts_of(spectrum)[: self.channels]
         return [with_counts(spectrum, np.pad(counts, (0, self.channels - len(counts))))]
@@ -84,7 +84,7 @@ class BadCounts(Lasting):
     value: Literal["nan", "inf", "-inf", "negative"] = "nan"
     in_channels: Annotated[int, Field(ge=1, le=MAX_CHANNELS)] = 1
 
-    def act(self, spectrum: Sent, memory: Memory, random: Generator) -> list[Sent]:
+    def on(self, spectrum: Sent, place: int, memory: Memory, random: Generator) -> list[Sent]:
         """A spectrum whose header is right."""
         counts = counts_of(spectrum).copy()
         hit = random.choice(len(counts), size=min(self.in_channels, len(counts)), replace=False)
@@ -100,7 +100,7 @@ class Saturated(Lasting):
 
     KIND = "saturated"
 
-    def act(self, spectrum: Sent, memory: Memory, random: Generator) -> list[Sent]:
+    def on(self, spectrum: Sent, place: int, memory: Memory, random: Generator) -> list[Sent]:
         """A well-formed spectrum, float32 or uint16."""
         limit = None if memory.start is None else memory.start.saturation_counts
         counts = counts_of(spectrum)
@@ -114,7 +114,7 @@ class Zero(Lasting):
 
     KIND = "zero"
 
-    def act(self, spectrum: Sent, memory: Memory, random: Generator) -> list[Sent]:
+    def on(self, spectrum: Sent, place: int, memory: Memory, random: Generator) -> list[Sent]:
         """A well-formed spectrum of zeros."""
         return [with_counts(spectrum, np.zeros_like(counts_of(spectrum)))]
 
@@ -124,6 +124,6 @@ class Frozen(Lasting):
 
     KIND = "frozen"
 
-    def act(self, spectrum: Sent, memory: Memory, random: Generator) -> list[Sent]:
+    def on(self, spectrum: Sent, place: int, memory: Memory, random: Generator) -> list[Sent]:
         """The old counts under the new header."""
         return [spectrum if memory.before is None else with_counts(spectrum, counts_of(memory.before))]

@@ -181,45 +181,45 @@ class Row:
 
 NEW_WINDOW = "the window starts anew"
 ROWS = {
-    "1 random bytes": Row("kind='random_bytes'\nframes=3\nmessages=20", {"malformed": 60}),
-    "1 truncated counts": Row("kind='truncated'", {"malformed": 1, "lost": 1}, 1),
-    "5 a type that no payload has": Row("kind='wrong_dtype'", {"malformed": 1, "lost": 1}, 1),
-    "5 another type of that length": Row(
+    "random bytes": Row("kind='random_bytes'\nframes=3\nmessages=20", {"malformed": 60}),
+    "truncated counts": Row("kind='truncated'", {"malformed": 1, "lost": 1}, 1),
+    "a type that no payload has": Row("kind='wrong_dtype'", {"malformed": 1, "lost": 1}, 1),
+    "another type of that length": Row(
         "kind='wrong_dtype'\ndtype='<u4'", {"refused": 1, "lost": 1}, 1, "refused: spectrum 20 has 1.", "invalid"
     ),
-    "5 shape": Row(
+    "shape": Row(
         "kind='wrong_shape'\nchannels=2000",
         {"refused": 1, "lost": 1},
         1,
         "refused: spectrum 20 has 2000 channels, and its session 2048",
         "invalid",
     ),
-    "5 axis": Row(
+    "axis": Row(
         "kind='wrong_axis'\nframes=2\nenergy_axis={offset_eV=400.0,dispersion_eV=0.1,size=2048}",
         {"refused": 2, "lost": 2},
         2,
         "its session began on 424.0 to 628.7 eV at 0.1 eV, and was announced again on 400.0 to 604.7 eV at 0.1 eV",
         "invalid",
     ),
-    "6 NaN": Row("kind='bad_counts'", {"malformed": 1, "lost": 1}, 1),
-    "6 negative": Row(
+    "NaN": Row("kind='bad_counts'", {"malformed": 1, "lost": 1}, 1),
+    "negative": Row(
         "kind='bad_counts'\nvalue='negative'",
         {"refused": 1, "lost": 1},
         1,
         "spectrum 20 has negative counts",
         "invalid",
     ),
-    "7 saturated": Row(
+    "saturated": Row(
         "kind='saturated'\nframes=2", {"invalid": 2}, 2, "saturated: 2048 channels at 65535 counts", "invalid"
     ),
-    "7 zero": Row("kind='zero'", {"invalid": 1}, 1, "no counts in any channel", "invalid"),
-    "8 duplicate": Row("kind='duplicated'\nframes=2\ncopies=2", {"duplicate": 4}),
-    "9 late": Row("kind='late'\nby_frames=3", {"lost": 1, "late": 1}, 1),
-    "10 gap within the policy": Row("kind='dropped'\nframes=2", {"lost": 2}, 2),
-    "10 gap over it": Row("kind='dropped'\nframes=3", {"lost": 3}, 3, f"spectra 20 to 22 lost; {NEW_WINDOW}"),
-    "10 gap that is said": Row("kind='dropped'\nframes=9\nsaid=true", {"lost": 9}, 9, NEW_WINDOW, "filling"),
-    "14 frozen": Row("kind='frozen'\nframes=6", {"invalid": 6}, 6, "the camera is frozen", "invalid"),
-    "15 burst": Row("kind='burst'\nframes=50", {}),
+    "zero": Row("kind='zero'", {"invalid": 1}, 1, "no counts in any channel", "invalid"),
+    "duplicate": Row("kind='duplicated'\nframes=2\ncopies=2", {"duplicate": 4}),
+    "late": Row("kind='late'\nby_frames=3", {"lost": 1, "late": 1}, 1),
+    "gap within the policy": Row("kind='dropped'\nframes=2", {"lost": 2}, 2),
+    "gap over it": Row("kind='dropped'\nframes=3", {"lost": 3}, 3, f"spectra 20 to 22 lost; {NEW_WINDOW}"),
+    "gap that is said": Row("kind='dropped'\nframes=9\nsaid=true", {"lost": 9}, 9, NEW_WINDOW, "filling"),
+    "frozen": Row("kind='frozen'\nframes=6", {"invalid": 6}, 6, "the camera is frozen", "invalid"),
+    "burst": Row("kind='burst'\nframes=50", {}),
 }
 
 

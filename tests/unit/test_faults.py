@@ -39,6 +39,7 @@ from acquisition_sim.faults import (
 from acquisition_sim.faults.fault import SAME_TIME
 from acquisition_sim.faults.script import FaultScript, SessionPlan, fitted, read_script, script_for
 from acquisition_sim.faults.stream import FaultyStream
+from acquisition_sim.presets import load_preset
 from eelstm_stream.errors import UsageError
 from eelstm_stream.wire.codec import Decoded, WireError, decode, encode
 from eelstm_stream.wire.messages import (
@@ -60,6 +61,7 @@ BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 FRAMES = 40
 ENDS_S = [DWELL_S * (frame + 1) for frame in range(FRAMES)]
 PLAN = SessionPlan(AXIS, FRAMES, ENDS_S)
+COMMANDED = SessionPlan(AXIS, None, None, obeys=True)
 
 
 @dataclass(frozen=True)
@@ -326,6 +328,17 @@ def test_frozen_spectra_repeat_the_counts_before_under_numbers_that_rise() -> No
         np.testing.assert_array_equal(payload, counts(4 if 5 <= seq < 9 else seq))
 
 
+def test_where_two_fall_on_the_same_frame_the_second_falls_on_what_the_first_has_made() -> None:
+    negative = BadCounts(at_s=2.0, value="negative", in_channels=16)
+    for faults, expected in [((Zero(at_s=2.0), negative), -1.0), ((negative, Zero(at_s=2.0)), 0.0)]:
+        stream = FaultyStream(fitted(FaultScript(faults), COMMANDED))
+        reader = Heard([s.frames for m in session() for s in stream.take(m.message, m.frames, m.now_s)])
+        np.testing.assert_array_equal(reader.spectra()[4][1], np.full(AXIS.size, expected))
+    stream = FaultyStream(fitted(FaultScript((Truncated(at_s=2.0), Zero(at_s=2.0, frames=2))), COMMANDED))
+    reader = Heard([s.frames for m in session() for s in stream.take(m.message, m.frames, m.now_s)])
+    assert (reader.malformed, reader.seqs()) == (1, every_frame_but(4))
+
+
 # Order
 
 
@@ -391,7 +404,7 @@ def test_what_is_held_for_a_frame_that_is_never_taken_comes_with_the_next(fault:
 @pytest.mark.parametrize("how", [{"frame": 8, "frames": 5}, {"frame": 8, "for_s": 2.0}, {"at_s": 3.5, "for_s": 2.0}])
 @pytest.mark.parametrize("dwell_may_change", [False, True])
 def test_in_a_silence_nothing_comes_statuses_neither(how: dict[str, Any], dwell_may_change: bool) -> None:
-    plan = SessionPlan(AXIS, None, None, obeys=True) if dwell_may_change else PLAN
+    plan = COMMANDED if dwell_may_change else PLAN
     stream = FaultyStream(fitted(FaultScript((Silence(**how),)), plan))
     reader = Heard([s.frames for m in session() for s in stream.take(m.message, m.frames, m.now_s)])
     assert reader.seqs() == every_frame_but(*range(8, 13))
@@ -405,9 +418,7 @@ def test_a_silence_up_to_the_last_frame_takes_the_end_of_the_session_with_it() -
 
 def test_a_silence_by_time_ends_without_a_spectrum() -> None:
     """An instrument that is blanked meanwhile takes no frame that would tell."""
-    stream = FaultyStream(
-        fitted(FaultScript((Silence(frame=5, for_s=2.0),)), SessionPlan(AXIS, None, None, obeys=True))
-    )
+    stream = FaultyStream(fitted(FaultScript((Silence(frame=5, for_s=2.0),)), COMMANDED))
     status = next(m for m in session() if isinstance(m.message, InstrumentStatus))
     for m in session(8, ended=False):
         stream.take(m.message, m.frames, m.now_s)
@@ -448,7 +459,7 @@ def test_what_is_not_the_instruments_own_is_not_told_to_late_joiners() -> None:
 
 
 def test_frames_and_times_count_on_over_a_restart() -> None:
-    script = FaultScript((Restart(frame=10), Dropped(frame=12), Restart(frame=15), Zero(at_s=7.0)))
+    script = FaultScript((Restart(frame=10), Dropped(frame=12), Restart(frame=15), Zero(at_s=7.0), Dropped(frame=20)))
     stream = FaultyStream(script)
     sent = []
     assert (stream.restart_frame, stream.restart_s) == (10, None)
@@ -461,6 +472,7 @@ def test_frames_and_times_count_on_over_a_restart() -> None:
     reader = Heard(sent)
     assert [seq for seq, _ in reader.spectra("session-0")] == [*range(10)]
     assert [seq for seq, _ in reader.spectra("session-1")] == [0, 1, 3, 4]
+    assert [seq for seq, _ in reader.spectra("session-2")] == [0, 1, 2, 3, 4, 6, 7, 8, 9]
     assert [seq for seq, payload in reader.spectra("session-2") if not payload.any()] == [2]  # frame 17 ends at 7.2 s
 
 
@@ -624,9 +636,6 @@ def test_a_script_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
         read_script(tmp_path / "none.toml")
 
 
-COMMANDED = SessionPlan(AXIS, None, None, obeys=True)
-
-
 @pytest.mark.parametrize(
     ("faults", "plan", "sentence"),
     [
@@ -732,3 +741,22 @@ def test_where_the_dwell_may_change_times_stay_times() -> None:
 def test_every_kind_of_fault_is_known_by_its_own_name() -> None:
     assert {kind: fault.KIND for kind, fault in KINDS.items()} == {kind: kind for kind in KINDS}
     assert len(KINDS) == 18
+
+
+PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "try-faults.md").read_text(encoding="utf-8")
+
+
+def test_the_script_on_the_page_can_be_flown(tmp_path: Path) -> None:
+    text = PAGE.split("```toml\n")[1].split("```")[0]
+    plan = SessionPlan(load_preset("srtio3-300kV").energy_axis, 160, np.cumsum(np.full(160, 0.4)).tolist())
+    script = fitted(read_script(written(tmp_path, text)), plan)
+    assert [(fault.KIND, fault.frame) for fault in script.faults] == [
+        *(("dropped", 20), ("dropped", 40), ("bad_counts", 60), ("frozen", 80), ("restart", 110))
+    ]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_page_tells_of_every_kind_and_all_that_it_takes(kind: str) -> None:
+    [row] = [line for line in PAGE.splitlines() if line.startswith(f"| `{kind}`")]
+    own = set(KINDS[kind].model_fields) - {"frame", "at_s", "frames"}
+    assert [name for name in own if f"`{name}`" not in row] == []
