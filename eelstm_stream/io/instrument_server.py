@@ -140,9 +140,9 @@ class InstrumentServer:
         while True:
             try:
                 # One by one, since send_multipart takes longer over its flags than over sending: all parts go or none.
-                self._out.send(frames[0], _MORE)
-                self._out.send(frames[1], _MORE)
-                self._out.send(frames[2])
+                for frame in frames[:-1]:
+                    self._out.send(frame, _MORE)
+                self._out.send(frames[-1])
             except zmq.Again:
                 self.look(0)
                 if self._stop.requested:
