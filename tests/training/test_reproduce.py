@@ -38,6 +38,7 @@ from eelstm_stream.training.reproduction.summary import Summary, measured, sprea
 from eelstm_stream.training.reproduction.terminal import print_summary
 from eelstm_stream.training.reproduction.train_cell import Result, train_cell
 from eelstm_stream.training.reproduction.written import PAGE, write_summary
+from eelstm_stream.wire.messages import EnergyAxis
 from tests.programs import marked, marked_environment, run, wait_until_gone, watched
 from tests.simulated_runs import simulated
 from tests.training.tiny_reproduction import tiny_settings, write_tiny_runs
@@ -417,3 +418,25 @@ def test_the_command_refuses_what_cannot_be(tmp_path: Path) -> None:
         assert (done.code, done.out) == (code, "")
         assert said in done.err
         assert done.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("row", "in_bin"), [("scaling", 1), ("exclusive bins", 3), ("rolling bins", 3)])
+def test_what_is_held_out_to_stop_by_shares_no_recorded_frame_with_what_is_fitted(row: str, in_bin: int) -> None:
+    from eelstm_stream.training.reproduction.train_cell import _recorded
+
+    frames = 90
+    numbers = np.arange(frames, dtype=np.float32)[:, np.newaxis]
+    runs = [replace(simulated(frames, seed), clean_counts=None, phase=None) for seed in range(3)]
+    axis = EnergyAxis(offset_eV=435.0, dispersion_eV=0.1, size=1)
+    runs = [replace(run, counts=numbers + 1000 * n, energy_axis=axis) for n, run in enumerate(runs)]
+    every = 3 if row == "exclusive bins" else 1
+    length = (frames - in_bin) // every + 1
+    apart = 2 if row == "rolling bins" else 0
+    parts = split([length] * 3, 8, PROTOCOLS[HONEST], seed=0, apart=apart)
+    fitted, held_out = (
+        set(np.concatenate(_recorded(runs, segments, [length] * 3, in_bin))[:, 0])
+        for segments in (parts.training, parts.validation)
+    )
+    assert len(fitted) > len(held_out) > 0
+    assert not fitted & held_out
+    assert all(frame < 2000 for frame in fitted | held_out)  # none of the third run, which is tested on

@@ -77,16 +77,17 @@ def fitted_on(protocol: Protocol) -> tuple[int, ...]:
     return (TEST,) if protocol.fitted_on_test else tuple(run for run in range(TEST + 1) if run != TEST)
 
 
-def split(lengths: Sequence[int], length: int, protocol: Protocol, seed: int) -> Split:
+def split(lengths: Sequence[int], length: int, protocol: Protocol, seed: int, apart: int = 0) -> Split:
     """Training, validation and test segments of three runs.
 
     lengths: frames of each run. length: frames from the first of a window to what it aims at. seed: of the shuffling.
+    apart: frames left out between training and validation, where neighbouring ones share what they are made of.
     Raises UnusableInputError where the runs are too short for that.
     """
-    return _shuffled(lengths, length, seed) if protocol.shuffled else _by_run(lengths, length)
+    return _shuffled(lengths, length, seed) if protocol.shuffled else _by_run(lengths, length, apart)
 
 
-def _by_run(lengths: Sequence[int], length: int) -> Split:
+def _by_run(lengths: Sequence[int], length: int, apart: int) -> Split:
     """The third run for the test, and of each of the others a block in the middle for validation.
 
     Runs too short for a block and a window on either side of it, as binned ones may be, are given to the one use or the other:
@@ -95,16 +96,16 @@ def _by_run(lengths: Sequence[int], length: int) -> Split:
     training, validation = [], []
     others = [run for run in range(len(lengths)) if run != TEST]
     _require(lengths, length)
-    if min(lengths[run] for run in others) < 3 * length:
+    if min(lengths[run] for run in others) < 3 * length + 2 * apart:
         longest = max(others, key=lambda run: lengths[run])
         training = [Segment(longest, 0, lengths[longest])]
         validation = [Segment(run, 0, lengths[run]) for run in others if run != longest]
     else:
         for run in others:
-            block = max(length, round(BLOCK_VALIDATION * lengths[run]))
+            block = max(length + 2 * apart, round(BLOCK_VALIDATION * lengths[run]))
             first = (lengths[run] - block) // 2
             training += [Segment(run, 0, first), Segment(run, first + block, lengths[run])]
-            validation.append(Segment(run, first, first + block))
+            validation.append(Segment(run, first + apart, first + block - apart))
     return Split(tuple(training), tuple(validation), (Segment(TEST, 0, lengths[TEST]),))
 
 

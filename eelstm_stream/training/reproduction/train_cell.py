@@ -87,19 +87,24 @@ def train_cell(cell: Cell, runs: Sequence[Recording], settings: TrainingSettings
 
 def _train_row(cell: RowCell, runs: Sequence[Recording], settings: TrainingSettings, report: Report) -> Result:
     protocol = PROTOCOLS[cell.protocol]
-    chain = TABLE_I[cell.row](
-        [runs[number].counts for number in fitted_on(protocol)], runs[0].energy_axis, settings.preprocessing
-    )
-    made = [chain.whole(run.counts) for run in runs]
-    scaled: list[Frames] = [run.astype(np.float32) for run in made]
-    counts: list[Frames] = [chain.in_counts(run).astype(np.float32) for run in made]
+    row, axis = TABLE_I[cell.row], runs[0].energy_axis
+    chain = row([runs[number].counts for number in fitted_on(protocol)], axis, settings.preprocessing)
+    lengths = [len(chain.whole(run.counts)) for run in runs]
     recipe = replace(
         settings.recipes["paper"],
         energy_axis=chain.target_axis or runs[0].energy_axis,
         window=cell.window,
         horizons=(aimed_at(cell.horizon, protocol),),
     )
-    parts = split([len(run) for run in scaled], recipe.frames_needed, protocol, cell.seed)
+    parts = split(lengths, recipe.frames_needed, protocol, cell.seed, apart=chain.independent_every - 1)
+    if not (
+        protocol.shuffled or protocol.fitted_on_test
+    ):  # then what is held out to stop by is no part of the fit either
+        in_bin = settings.preprocessing.bin_frames if "bins" in cell.row else 1
+        chain = row(_recorded(runs, parts.training, lengths, in_bin), axis, settings.preprocessing)
+    made = [chain.whole(run.counts) for run in runs]
+    scaled: list[Frames] = [run.astype(np.float32) for run in made]
+    counts: list[Frames] = [chain.in_counts(run).astype(np.float32) for run in made]
     fitted = fit_segments(
         _cut(scaled, parts.training),
         _cut(scaled, parts.validation),
@@ -184,6 +189,21 @@ def _train_family(cell: FamilyCell, runs: Sequence[Recording], settings: Trainin
 def windows_of(segments: Sequence[Segment], recipe: Recipe) -> list[tuple[int, int]]:
     """Run and first frame of every window that lies, with what it aims at, in a segment."""
     return [(s.run, first) for s in segments for first in range(s.first, s.last - recipe.frames_needed + 1)]
+
+
+def _recorded(
+    runs: Sequence[Recording], segments: Sequence[Segment], lengths: Sequence[int], in_bin: int
+) -> list[NDArray[np.float32]]:
+    """Of each run the recorded frames that some segments of its preprocessed ones are made of, in their order.
+
+    lengths: of the runs when preprocessed; in_bin: recorded frames that one preprocessed frame is made of.
+    """
+    frames: dict[int, list[NDArray[np.float32]]] = {}
+    for segment in segments:
+        counts = runs[segment.run].counts
+        every = max(1, len(counts) // lengths[segment.run])
+        frames.setdefault(segment.run, []).append(counts[segment.first * every : (segment.last - 1) * every + in_bin])
+    return [np.concatenate(parts) for parts in frames.values()]
 
 
 def _cut(runs: Sequence[Frames], segments: Sequence[Segment]) -> list[Frames]:
