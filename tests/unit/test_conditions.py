@@ -169,6 +169,10 @@ def test_runs_of_other_axes_come_to_the_models(runs: list[Recording]) -> None:
             lambda r: replace(r, dwell_s=np.where(np.arange(24) == 7, 0.1, r.dwell_s)),
             "has dwells from 0.1 to 0.4 s, where a model holds for one dwell",
         ),
+        (
+            lambda r: replace(r, beam_current_pA=np.where(np.arange(24) < 9, 92.0, 230.0)),
+            "has beam currents from 92 to 230 pA, where a step of a model means one dose",
+        ),
         (lambda r: other_frames(r, np.repeat(r.counts[:1], 24, axis=0)), "holds the same spectrum 24 times"),
         (lambda r: other_frames(r, r.counts - r.counts.mean()), "has a mean below zero in"),
         (
