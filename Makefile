@@ -20,8 +20,8 @@ help:  ## what there is to make
 demo: $(RUN_STAMP)  ## simulator, forecaster and listener, live in this terminal
 	$(BIN)/eelstm demo
 
-test: $(ALL_STAMP)  ## all tests
-	$(BIN)/python -m pytest
+test: $(ALL_STAMP)  ## all tests, on two cores
+	$(BIN)/python -m pytest -n 2 --dist loadscope
 
 check: $(ALL_STAMP)  ## ruff, mypy, import-linter
 	$(BIN)/ruff check .

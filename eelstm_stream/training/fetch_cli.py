@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
+import threading
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any, Self
@@ -48,12 +52,34 @@ def figshare(
     asked = article_of(article)
     folder = article_folder(asked) if output is None else output
     api = (api or API).rstrip("/")
-    with _Progress() as progress, closing(Web(allowed_by(api), progress.pause)) as web:
+    with _ended_by_ctrl_c(), _Progress() as progress, closing(Web(allowed_by(api), progress.pause)) as web:
         listing, files = fetch_article(
             asked, folder, web, api=api, force=force, begin=progress.begin, report=progress.report
         )
     said = json.dumps(_figures(asked, folder, listing, files)) if as_json else _report(folder, listing, files)
     sys.stdout.write(said + "\n")
+
+
+@contextmanager
+def _ended_by_ctrl_c() -> Iterator[None]:
+    """End the process at once on Ctrl-C: what has come lies in its .part file at any moment.
+
+    Not by an exception, which a library in whose callback it is raised may swallow, and the download stand still for ever.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, frame: object) -> None:
+        if sys.stderr.isatty():
+            os.write(sys.stderr.fileno(), b"\x1b[?25h\n")  # the cursor, which the bar hides
+        os._exit(128 + number)
+
+    before = signal.signal(signal.SIGINT, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _figures(article: Article, folder: Path, listing: Listing, files: list[FetchedFile]) -> dict[str, Any]:

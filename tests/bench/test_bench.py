@@ -56,7 +56,7 @@ def test_preparation(model_file: Path) -> None:
 
 def test_instrument() -> None:
     done = run("bench", "instrument", "--seconds", "2", "--timing-seconds", "1", "--rate", "50", "--json")
-    assert (done.code, done.left_behind) == (0, [])
+    assert (done.code, done.left_behind) == (0, []), done.err
     figures = done.figures()
     assert set(figures) >= {
         "max_spectra_per_s",

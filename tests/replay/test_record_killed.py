@@ -12,7 +12,7 @@ from acquisition_sim.manifest import MANIFEST, UNFINISHED, read_manifest
 from acquisition_sim.simulated_run import preset_for_runs
 from tests.programs import WITHIN_S, let_pass, marked, run, running, wait_until_gone, watched
 
-RUNS, FRAMES = 40, 3
+RUNS, FRAMES = 40, 80
 COMMAND = ("sim", "record", "--runs", str(RUNS), "--frames", str(FRAMES), "--workers", "2", "-o")
 
 
