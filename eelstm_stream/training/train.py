@@ -26,6 +26,7 @@ from eelstm_stream.training.export import OnnxForecaster, refuse_to_overwrite, t
 from eelstm_stream.training.families import fit
 from eelstm_stream.training.fit import Fit
 from eelstm_stream.training.inspection import remarks_on
+from eelstm_stream.training.interrupt import Interrupt
 from eelstm_stream.training.logs import open_logs
 from eelstm_stream.training.material import Material, gather
 from eelstm_stream.training.progress import TrainingProgress
@@ -106,9 +107,12 @@ def train_model(
         )
         log = stack.enter_context(open_logs(logs, recipe, material.fitted.span, resume=resume, anew=force))
 
+        interrupt = stack.enter_context(Interrupt())
+
         def report(epoch: int, training_rmse: float, validation_rmse: float) -> None:
             progress.epoch(epoch, training_rmse, validation_rmse)
             log.epoch(epoch, training_rmse, validation_rmse)
+            interrupt.check()
 
         progress.train(checkpoints.curve)
         try:
