@@ -172,7 +172,9 @@ def command(
         return state, at
     state = replace(state, beam=at)
     if ordered.blanked:
-        state = replace(state, why_blanked="it was commanded")
+        # At rest nothing is under way that the lease still has to cover, so it is cancelled with the command.
+        lease = None if state.beam.blanked else state.lease
+        state = replace(state, why_blanked="it was commanded", lease=lease)
     if ordered.lease_s is None:
         return state, None
     until_dose_pC = math.inf if ordered.lease_until_dose_pC is None else ordered.lease_until_dose_pC

@@ -259,20 +259,22 @@ class Adapter:
         poller = zmq.Poller()
         for name in ("snapshot", "command"):
             poller.register(self.sockets[name], zmq.POLLIN)
-        while not self.stopped:
-            arrived = dict(poller.poll(1 if self.frame else 100))
-            if self.sockets["snapshot"] in arrived:
-                self.answer_late_joiner(*self.sockets["snapshot"].recv_multipart())
-            if self.sockets["command"] in arrived:
-                self.obey(*self.sockets["command"].recv_multipart())
-            if self.frame is not None and self.microscope.is_exposed():
-                self.take_frame()
-            elif self.frame is not None and self.lease and time.monotonic_ns() >= self.off_by_ns():
-                self.blank("the lease was over before the camera was done")
-            changed = self.sockets["command"] in arrived or self.microscope.blanked != self.said_blanked
-            if changed or time.monotonic_ns() >= self.status_due_ns:
-                self.say_status()
-        self.blank("the program ends")
+        try:
+            while not self.stopped:
+                arrived = dict(poller.poll(1 if self.frame else 100))
+                if self.sockets["snapshot"] in arrived:
+                    self.answer_late_joiner(*self.sockets["snapshot"].recv_multipart())
+                if self.sockets["command"] in arrived:
+                    self.obey(*self.sockets["command"].recv_multipart())
+                if self.frame is not None and self.microscope.is_exposed():
+                    self.take_frame()
+                elif self.frame is not None and self.lease and time.monotonic_ns() >= self.off_by_ns():
+                    self.blank("the lease was over before the camera was done")
+                changed = self.sockets["command"] in arrived or self.microscope.blanked != self.said_blanked
+                if changed or time.monotonic_ns() >= self.status_due_ns:
+                    self.say_status()
+        finally:  # whatever ends the loop, the beam does not outlive it
+            self.blank("the program ends")
         self.say_status()
         self.publish("session", "eelstm.session_end/1", reason="stopped", spectra=self.spectra)
         self.context.destroy(linger=1000)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from eelstm_stream.core import orders
@@ -197,12 +197,13 @@ class LeasedInstrument:
             self._microscope.set(*ordered)
             self._set = ordered
             self._look()
-        readout_s = self._microscope.readout_s
-        why_not = orders.why_no_frame(self._orders, now_ns=self._looked_ns, dose_pC=self._dose_pC, readout_s=readout_s)
+        why_not = self._why_no_frame()
+        if why_not is None:
+            self._move_blanker(False)
+            why_not = self._why_no_frame()  # the blanker took its time too
         if why_not is not None:
             self._blank(why_not)
             return
-        self._move_blanker(False)
         read, lease = self._read, self._orders.lease
         assert lease is not None  # noqa: S101 - it covers the frame
         off_by_ns = orders.off_by_ns(
@@ -213,6 +214,16 @@ class LeasedInstrument:
         )
         self._next_seq += 1
         threading.Thread(target=self._expose, args=(self._exposure,), daemon=True).start()
+
+    def _why_no_frame(self) -> str | None:
+        """Why the lease covers no frame now, or None where it does; by what was ordered or by what is read, whichever is more."""
+        measured = replace(
+            self._orders,
+            dwell_s=max(self._orders.dwell_s, self._read.dwell_s),
+            current_pA=max(self._orders.current_pA, self._read.beam_current_pA),
+        )
+        readout_s = self._microscope.readout_s
+        return orders.why_no_frame(measured, now_ns=self._looked_ns, dose_pC=self._dose_pC, readout_s=readout_s)
 
     def _expose(self, exposure: _Exposure) -> None:
         """Wait for the camera, in a thread of its own."""
@@ -227,8 +238,10 @@ class LeasedInstrument:
     def _blank(self, why: str) -> None:
         """Blank the beam, at once. A frame that isn't done is lost."""
         self._orders = self._orders.blanked(why)
-        self._look()
         if not self._read.blanked:
+            self._move_blanker(True)
+        self._look()
+        if not self._read.blanked:  # somebody let it on by hand
             self._move_blanker(True)
         exposure = self._exposure
         if exposure is not None and not exposure.cut and not exposure.done.is_set():
@@ -239,8 +252,9 @@ class LeasedInstrument:
     # Beam and dose
 
     def _move_blanker(self, blanked: bool) -> None:
-        self._look()
-        self._microscope.blank(blanked)
+        if not blanked:
+            self._look()
+        self._microscope.blank(blanked)  # blanking waits for no readback, which may be slow or fail
         self._look()
         if self._read.blanked != blanked:
             raise EelstmError(f"the blanker was told to {'blank' if blanked else 'let on'} the beam, and did not.")
