@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from pathlib import Path
 
 import pytest
 
 from tests.paper_layout import write_paper_files
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Take Ctrl-C even where a shell started the tests in the background: ignored here, programs under test would ignore it too."""
+    ignored = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    if ignored and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
