@@ -5,8 +5,8 @@ events say, and sends; a test brings both and needs no clock at all.
 
 Goals. The beam is never on without a lease, so a frame begins only if the lease covers it whole, in time and in dose; where
 it doesn't, the beam is blanked right then, and stays so until it is commanded on. A frame in progress keeps the lease that it
-began under; a blanking that was commanded doesn't wait for its end, but cuts it, and it has no spectrum. Whatever the specimen
-received is counted, with or without a spectrum. Times are the instrument's own, so a lease of 2 s holds for 2 s of exposure
+began under, and so does beam without a frame; a blanking that was commanded doesn't wait for a frame's end, but cuts it, and it
+has no spectrum. Whatever the specimen received is counted, with or without a spectrum. Times are the instrument's own, so a lease of 2 s holds for 2 s of exposure
 however fast the simulation runs.
 
 Plan. Something always lasts: a frame; beam without a frame, while a blanker moves; or rest, with the beam blanked. `advance`
@@ -74,6 +74,7 @@ class InstrumentState:
     now_ns: int = 0  # up to which it was advanced
     since_ns: int = 0  # beginning of what lasts now: the frame, beam without a frame, or rest
     frame: Frame | None = None
+    closing: bool = False  # beam without a frame lasts now, until the blanker has moved
     next_seq: int = 0
     dose_pC: float = 0.0  # of the session, before what lasts now
     why_blanked: str = "nothing was commanded yet"
@@ -81,8 +82,13 @@ class InstrumentState:
 
     @property
     def committed_pC(self) -> float:
-        """Dose of the session, the frame in progress counted whole."""
-        return self.dose_pC if self.frame is None else self.frame.dose_after_pC
+        """Dose of the session, with what lasts now counted whole: never less than what the specimen has received."""
+        if self.frame is not None:
+            return self.frame.dose_after_pC
+        blanks_ns = beam.blanks_ns(self.beam) if self.closing else None
+        if blanks_ns is None:
+            return self.dose_pC
+        return self.dose_pC + self.beam.current_pA * (blanks_ns - self.since_ns) / 1e9
 
 
 # What has been, in the order of time.
@@ -234,8 +240,10 @@ def _following(
     """The state after the next thing that happens until `to_ns`, or None where nothing does."""
     if state.frame is not None:
         return _end_of_frame(state, state.frame, to_ns)
+    if state.closing:
+        return _end_of_closing(state, to_ns)
     if not state.beam.blanked:
-        return _frame_or_not(state, parameters, to_ns)
+        return _frame_or_not(state, parameters)
     return _end_of_rest(state, to_ns)
 
 
@@ -277,9 +285,7 @@ def _end_of_frame(state: InstrumentState, frame: Frame, to_ns: int) -> tuple[Ins
     return _blanker_closed(cut, blanks_ns, frame.current_pA, lost_seq=frame.seq)
 
 
-def _frame_or_not(
-    state: InstrumentState, parameters: InstrumentParameters, to_ns: int
-) -> tuple[InstrumentState, Event | None] | None:
+def _frame_or_not(state: InstrumentState, parameters: InstrumentParameters) -> tuple[InstrumentState, Event | None]:
     """The beam is on, at a time when a frame may begin."""
     at_ns = state.since_ns
     now = beam.due(state.beam, frame=state.next_seq, now_ns=at_ns)
@@ -293,9 +299,16 @@ def _frame_or_not(
     blanks_ns = beam.blanks_ns(now)
     if blanks_ns is None or blanks_ns >= frame.ends_ns:
         return replace(state, beam=now, frame=frame, next_seq=frame.seq + 1), None
-    if blanks_ns > to_ns:  # it isn't worth beginning one
+    return replace(state, beam=now, closing=True), None  # it isn't worth beginning one
+
+
+def _end_of_closing(state: InstrumentState, to_ns: int) -> tuple[InstrumentState, Event | None] | None:
+    blanks_ns = beam.blanks_ns(state.beam)
+    if state.lease is None or not state.lease.covers(until_ns=state.since_ns+round(state.beam.dwell_s*1e9), dose_pC=state.dose_pC+state.beam.dwell_s*state.beam.current_pA):
+        return _at_rest(state, state.since_ns, "x"), Blanked(state.since_ns)
+    if blanks_ns is None or blanks_ns > to_ns:
         return None
-    return _blanker_closed(state, blanks_ns, now.current_pA, lost_seq=None)
+    return _blanker_closed(state, blanks_ns, state.beam.current_pA, lost_seq=None)
 
 
 def _is_over(frame: Frame, parameters: InstrumentParameters) -> bool:
@@ -329,7 +342,7 @@ def _at_rest(state: InstrumentState, at_ns: int, why: str | None = None) -> Inst
     if why is None:
         now = beam.due(state.beam, frame=None, now_ns=at_ns)
         lease = state.lease if beam.lets_on(now) else None
-        return replace(state, beam=now, lease=lease, since_ns=at_ns)
+        return replace(state, beam=now, lease=lease, since_ns=at_ns, closing=False)
     now = beam.due(beam.kept_blanked(state.beam), frame=None, now_ns=at_ns)
     return replace(state, beam=now, lease=None, since_ns=at_ns, why_blanked=why)
 

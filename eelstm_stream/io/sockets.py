@@ -25,6 +25,9 @@ INSTRUMENT_PUBLISH = "tcp://127.0.0.1:17810"
 INSTRUMENT_SNAPSHOT = "tcp://127.0.0.1:17811"
 FORECAST_PUBLISH = "tcp://127.0.0.1:17812"
 INSTRUMENT_COMMAND = "tcp://127.0.0.1:17813"
+CONTROL_PUBLISH = "tcp://127.0.0.1:17814"
+GUARD_PUBLISH = "tcp://127.0.0.1:17815"
+GUARD_OPERATOR = "tcp://127.0.0.1:17816"
 
 LINGER_MS = 2000  # how long a closing program waits for its last messages to leave
 COMMANDS_WAITING = 100  # of one sender, unread; more would be out of date before their turn

@@ -22,6 +22,8 @@ from eelstm_stream.wire.messages import (
     Forecast,
     Message,
     Name,
+    OperatorCommand,
+    OperatorReply,
     Payload,
     Seq,
     SnapshotReply,
@@ -146,6 +148,26 @@ def encode_acknowledgement(acknowledgement: Acknowledgement) -> bytes:
 def decode_acknowledgement(frames: Sequence[bytes]) -> Acknowledgement:
     """An instrument's answer to a command. Raises WireError."""
     return _parse((Acknowledgement,), _single(frames, "an acknowledgement"))
+
+
+def encode_operator_command(command: OperatorCommand) -> bytes:
+    """The one frame with which a person tells the guard something."""
+    return command.model_dump_json(by_alias=True, exclude_none=True).encode()
+
+
+def decode_operator_command(frames: Sequence[bytes]) -> OperatorCommand:
+    """An operator's command. Raises WireError."""
+    return _parse((OperatorCommand,), _single(frames, "an operator's command"))
+
+
+def encode_operator_reply(reply: OperatorReply) -> bytes:
+    """The one frame with which the guard answers an operator."""
+    return reply.model_dump_json(by_alias=True, exclude_none=True).encode()
+
+
+def decode_operator_reply(frames: Sequence[bytes]) -> OperatorReply:
+    """The guard's answer to an operator's command. Raises WireError."""
+    return _parse((OperatorReply,), _single(frames, "an operator's reply"))
 
 
 def encode_snapshot_request(spectra: int) -> bytes:

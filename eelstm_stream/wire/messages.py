@@ -338,6 +338,10 @@ class Status(Message):
     counters: Counters = Counters()
 
 
+PresetName = Literal["preserve", "resolve", "track", "advise"]
+GuardMode = Literal["disarmed", "auto", "hold", "override", "blank", "blank_latched"]
+
+
 class Proposal(Message):
     """What the controller would like the instrument to do next. No payload; the guard decides."""
 
@@ -345,7 +349,7 @@ class Proposal(Message):
 
     schema_: Literal["eelstm.proposal/1"] = Field("eelstm.proposal/1", alias="schema")
     from_seq: Seq = Field(description="spectrum behind the forecast that this follows from")
-    preset: Literal["preserve", "resolve", "track", "advise"]
+    preset: PresetName
     blank: bool = Field(description="true asks for the beam to be blanked")
     dwell_s: Seconds = Field(description="dwell for the next frames, s")
     beam_current_pA: Picoamperes = Field(description="current for the next frames, pA")
@@ -355,6 +359,14 @@ class Proposal(Message):
     lease_s: Seconds = Field(description="for how long it asks to keep this rate, s")
     expires_mono_ns: Nanoseconds = Field(description="after this the guard must ignore it")
     reason: Text
+    clock_id: Name | None = Field(None, description="names the clock of expires_mono_ns; absent: not known, so refused")
+    spectrum_sent_mono_ns: Nanoseconds | None = Field(
+        None, description="sent_mono_ns of the spectrum behind it, by the instrument's clock: age is counted from it"
+    )
+    plan_dwell_s: tuple[Seconds, ...] = Field((), max_length=MAX_HORIZONS, description="dwell of each planned frame, s")
+    plan_phase: tuple[Finite, ...] = Field(
+        (), max_length=MAX_HORIZONS, description="phase expected at the end of each planned frame, without margin"
+    )
 
 
 class Readback(Document):
@@ -374,7 +386,7 @@ class Decision(Message):
     proposal_seq: Seq | None = Field(None, description="the proposal decided on; absent for an operator's command")
     outcome: Literal["accepted", "clamped", "refused"]
     reason: Text
-    mode: Literal["disarmed", "auto", "hold", "override", "blank", "blank_latched"]
+    mode: GuardMode
     dwell_s: Seconds | None = None
     beam_current_pA: NonNegativeFinite | None = None
     lease_dose_pC: NonNegativeFinite = Field(0.0, description="dose set aside for the lease, pC")
@@ -382,6 +394,72 @@ class Decision(Message):
     spent_dose_pC: NonNegativeFinite = Field(description="ledger: dose spent and leased so far, pC")
     budget_dose_pC: PositiveFinite = Field(description="ledger: dose that may be spent in all, pC")
     readback: Readback | None = None
+    limit: Name | None = Field(None, description="what was broken or clamped to, such as max_current_pA or budget")
+    action: Literal["proposal", "operator", "guard"] = Field(
+        "proposal", description="what was decided on: a proposal, an operator's command, or what the guard saw itself"
+    )
+    command_seq: Seq | None = Field(None, description="seq of the command sent to the instrument, if one was")
+    until_dose_pC: PositiveFinite | None = Field(
+        None, description="dose of the instrument's session at which the lease ends, pC"
+    )
+    proposal_sent_mono_ns: Nanoseconds | None = Field(None, description="when the proposal was sent")
+    decided_mono_ns: Nanoseconds | None = Field(None, description="guard's clock when it decided")
+    acknowledged_mono_ns: Nanoseconds | None = Field(
+        None, description="guard's clock when the instrument's answer was there; absent where none came"
+    )
+
+
+class LedgerReport(Document):
+    """What the guard's ledger holds, pC. `charged` is what counts against the budget, and never falls."""
+
+    budget_pC: PositiveFinite = Field(description="what may be spent in all")
+    charged_pC: NonNegativeFinite = Field(description="spent and leased, at the worst case")
+    reported_pC: NonNegativeFinite = Field(description="what the instrument said that the specimen received so far")
+    left_pC: NonNegativeFinite = Field(description="budget − charged")
+
+
+class GuardStatus(Message):
+    """State of the guard, on every change and once a second. No payload."""
+
+    KIND: ClassVar[str] = "status"
+
+    schema_: Literal["eelstm.guard_status/1"] = Field("eelstm.guard_status/1", alias="schema")
+    sender: Name = Field("guard", description="which program speaks")
+    clock_id: Name = Field(description="names the clock of sent_mono_ns, by which operator's commands expire")
+    mode: GuardMode
+    text: Text = Field(description="the state in one sentence, for a person, with what to do next")
+    latched_by: Text | None = Field(None, description="what latched the blanking, until an operator clears it")
+    ledger: LedgerReport | None = Field(None, description="absent where the ledger could not be read")
+    approval: Literal["none", "each"] = Field("none", description="whether each proposal waits for an operator")
+    awaiting_approval: Seq | None = Field(None, description="newest proposal that waits for approval")
+    taken_operator_seq: Seq | None = Field(None, description="highest operator's seq so far; use higher ones")
+    accepted: Count = Field(0, description="proposals accepted in this session")
+    clamped: Count = Field(0, description="proposals cut down to a limit")
+    refused: Count = Field(0, description="proposals and operator's commands refused")
+    refused_by: dict[Name, Count] = Field({}, max_length=64, description="refusals by the name of the limit")
+    readback: Readback | None = Field(None, description="what the instrument last said of its beam")
+
+
+class ControllerStatus(Message):
+    """State of the controller, on every change and once a second. No payload."""
+
+    KIND: ClassVar[str] = "status"
+
+    schema_: Literal["eelstm.controller_status/1"] = Field("eelstm.controller_status/1", alias="schema")
+    sender: Name = Field("controller", description="which program speaks")
+    clock_id: Name = Field(description="names the clock of sent_mono_ns")
+    state: Literal["waiting", "learning", "controlling", "advising", "fallback", "blanking", "refused", "ended"]
+    text: Text = Field(description="the state in one sentence, for a person")
+    preset: PresetName
+    phase: Interval | None = Field(None, description="phase now, since the session's start, by all forecasts so far")
+    phase_ceiling: Finite | None = Field(None, description="phase that must not be passed, where the preset has one")
+    dose_to_ceiling_pC: Interval | None = Field(None, description="dose until the ceiling, as forecast")
+    plan_dose_pC: tuple[NonNegativeFinite, ...] = Field((), max_length=MAX_HORIZONS)
+    plan_dwell_s: tuple[Seconds, ...] = Field((), max_length=MAX_HORIZONS)
+    proposals: Count = Field(0, description="published in this session")
+    fallbacks: Count = Field(0, description="solves that failed, so that the plan before went on")
+    discarded: Count = Field(0, description="forecasts not used: stale, absurd, not finite, of another session")
+    solve_ns: Nanoseconds | None = Field(None, description="time of the newest solve, ns")
 
 
 class LeaseReport(Document):
@@ -480,6 +558,55 @@ class Acknowledgement(Document):
     beam: BeamReport | None = Field(None, description="after this command; absent where no session is running")
 
 
+class OperatorCommand(Strict):
+    """What a person tells the guard. A command: strict.
+
+    `blank` acts whatever its session, seq and expiry say, so that it can't come too late; all others must be in time and new.
+    """
+
+    schema_: Literal["eelstm.operator_command/1"] = Field("eelstm.operator_command/1", alias="schema")
+    action: Literal["arm", "disarm", "blank", "clear", "approve", "override"] = Field(
+        description="arm: let the controller act; blank: blank and latch; clear: undo a latch, disarmed; override: a fixed rate"
+    )
+    session: Name = Field(description="the instrument's session that it is meant for")
+    seq: Seq = Field(description="strictly increasing; above the guard's taken_operator_seq")
+    sent_mono_ns: Nanoseconds = Field(description="sender's monotonic clock when it was handed to its socket, ns")
+    expires_mono_ns: Nanoseconds = Field(
+        description="refused after this, by the GUARD's clock: the newest sent_mono_ns heard from it, and a little"
+    )
+    operator: Text = Field("", description="who, for the journal")
+    reason: Text = Field("", description="why, for the journal")
+    proposal_seq: Seq | None = Field(None, description="approve: which proposal")
+    dwell_s: Seconds | None = Field(None, description="override: exposure per spectrum, s")
+    beam_current_pA: Picoamperes | None = Field(None, description="override: probe current, pA")
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if (self.action == "approve") != (self.proposal_seq is not None):
+            raise ValueError("proposal_seq goes with approve, and approve needs it")
+        rate = (self.dwell_s is not None, self.beam_current_pA is not None)
+        if self.action == "override" and not all(rate):
+            raise ValueError("override needs dwell_s and beam_current_pA")
+        if self.action != "override" and any(rate):
+            raise ValueError("dwell_s and beam_current_pA go with override only")
+        return self
+
+
+class OperatorReply(Document):
+    """The guard's answer to an operator's command, once it has decided."""
+
+    schema_: Literal["eelstm.operator_reply/1"] = Field("eelstm.operator_reply/1", alias="schema")
+    seq: Seq | None = Field(None, description="the command's; absent where it could not be read")
+    session: Name | None = Field(None, description="the instrument's session that the guard follows; absent: none")
+    sent_mono_ns: Nanoseconds = Field(description="guard's monotonic clock, ns")
+    clock_id: Name = Field(description="names that clock")
+    outcome: Literal["accepted", "refused"]
+    limit: Name | None = Field(None, description="what it broke; if refused")
+    reason: Text = Field("", description="why it was refused, or what follows from it, in one sentence")
+    mode: GuardMode = Field(description="after this command")
+    taken_operator_seq: Seq | None = Field(None, description="use higher ones")
+
+
 MAX_SNAPSHOT_SPECTRA = 256
 
 
@@ -501,5 +628,6 @@ class SnapshotReply(Document):
 
 
 MESSAGES: tuple[type[Message], ...] = (
-    SessionStart, SessionEnd, Gap, Spectrum, Forecast, Summary, Status, InstrumentStatus, Proposal, Decision,
+    SessionStart, SessionEnd, Gap, Spectrum, Forecast, Summary, Status, InstrumentStatus, GuardStatus, ControllerStatus,
+    Proposal, Decision,
 )  # fmt: skip

@@ -8,13 +8,23 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from eelstm_stream.wire.messages import MESSAGES, Acknowledgement, Command, SnapshotReply, SnapshotRequest
+from eelstm_stream.wire.messages import (
+    MESSAGES,
+    Acknowledgement,
+    Command,
+    OperatorCommand,
+    OperatorReply,
+    SnapshotReply,
+    SnapshotRequest,
+)
 
 
 def schema_files() -> dict[str, str]:
     """File name to content, one for each message, e.g. `eelstm.spectrum.1.json`."""
     files = {}
-    models: tuple[type[BaseModel], ...] = (*MESSAGES, SnapshotRequest, SnapshotReply, Command, Acknowledgement)
+    models: tuple[type[BaseModel], ...] = (
+        *MESSAGES, SnapshotRequest, SnapshotReply, Command, Acknowledgement, OperatorCommand, OperatorReply,
+    )  # fmt: skip
     for model in models:
         name = model.model_fields["schema_"].default
         schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": name}

@@ -269,6 +269,30 @@ def test_it_can_be_blanked_however_many_orders_wait():
     assert flown.state.beam.blanked
 
 
+def test_a_lease_that_is_replaced_while_the_blanker_moves_takes_back_nothing():
+    flown = flight(blank_delay_s=0.1)
+    flown.tell(0, blanked=False, lease_s=10.0)
+    flown.tell(450, blanked=True)  # the frame ends at 500, the blanker closes at 550
+    flown.tell(520, blanked=False, dwell_s=0.01, lease_s=0.01)  # which would have covered no frame at 500
+    assert not flown.state.beam.blanked
+    flown.until(1e5)
+    assert flown.events[-1] == Unread(500 * MS, 550 * MS, 100.0, None)
+    assert flown.state.dose_pC == pytest.approx(45)
+
+
+def test_the_dose_that_is_reported_while_the_blanker_moves_is_what_it_will_be_then():
+    flown = flight(blank_delay_s=0.1)
+    flown.tell(0, blanked=False, beam_current_pA=200.0, lease_s=10.0)
+    flown.tell(450, blanked=True, beam_current_pA=50.0)  # which holds as soon as the frame has ended
+    flown.until(510)
+    assert report(flown.state, flown.parameters).dose_pC == pytest.approx(80 + 0.05 * 50)
+    refused = flown.tell(520, blanked=False, lease_s=1.0, lease_until_dose_pC=80 + 0.4 * 50)
+    assert refused is not None
+    assert refused.limit == "lease_until_dose_pC"
+    flown.until(1e5)
+    assert flown.state.dose_pC == pytest.approx(80 + 0.05 * 50)
+
+
 # Dwell and current
 
 
@@ -459,6 +483,72 @@ def test_the_beam_is_on_under_a_lease_only_whatever_it_is_told(told, blank_delay
     assert flown.state.lease is None
     assert flown.events == looked_at_often.events
     assert flown.state == looked_at_often.state
+
+
+@dataclass
+class Integrator:
+    """Looks at the beam every millisecond and adds up what the specimen gets; what it has seen can't be taken back.
+
+    Of the instrument it knows the accepted commands, with the leases in them, and what is read back.
+    """
+
+    blank_delay_ms: int
+    received_pC: float = 0.0
+    leases: list[tuple[float, float]] = field(default_factory=list)  # from, to, in ms
+    blanks_ms: float | None = None  # when a blanker that was ordered last has moved; None: let on, or never told
+
+    def accepted(self, at_ms: float, ordered: dict[str, Any]) -> None:
+        if "lease_s" in ordered:
+            self.leases.append((at_ms, at_ms + ordered["lease_s"] * 1000))
+        if ordered["blanked"] is True and self.blanks_ms is None:
+            self.blanks_ms = at_ms + self.blank_delay_ms
+        elif ordered["blanked"] is False:
+            self.blanks_ms = None
+
+    def sees(self, at_ms: float, state: InstrumentState) -> None:
+        """The beam at the middle of a millisecond, in which nothing changes."""
+        if state.beam.blanked:
+            return
+        self.received_pC += state.beam.current_pA / 1000
+        assert any(begins <= at_ms <= ends + self.blank_delay_ms for begins, ends in self.leases), "on without a lease"
+        assert self.blanks_ms is None or at_ms < self.blanks_ms, "on though the blanker has moved"
+
+
+@examples(150)
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 40),
+            st.fixed_dictionaries(
+                {"blanked": st.sampled_from([None, False, True])},
+                optional={
+                    "dwell_s": st.sampled_from([0.01, 0.02, 0.05]),
+                    "beam_current_pA": st.sampled_from([50.0, 200.0]),
+                    "lease_s": st.sampled_from([0.01, 0.05, 0.3]),
+                    "lease_until_dose_pC": st.sampled_from([5.0, 20.0, 100.0]),
+                },
+            ),
+        ),
+        max_size=12,
+    ),
+    st.sampled_from([0, 3, 30]),
+    st.sampled_from([0.0, 0.015]),
+    st.integers(0, 1),
+)
+def test_whoever_looks_at_the_beam_sees_the_dose_that_is_counted(told, blank_delay_ms, delay_s, delay_frames):
+    flown = flight(dwell_s=0.02, blank_delay_s=blank_delay_ms / 1000, delay_s=delay_s, delay_frames=delay_frames)
+    seen = Integrator(blank_delay_ms)
+    now_ms = 0
+    for wait_ms, ordered in [*told, (400, {"blanked": None, "dwell_s": 0.05})]:
+        for middle_ms in range(now_ms, now_ms + wait_ms):
+            flown.until(middle_ms + 0.5)
+            seen.sees(middle_ms + 0.5, flown.state)
+            assert flown.state.committed_pC >= seen.received_pC - 1e-6
+        now_ms += wait_ms
+        if flown.tell(now_ms, **sensible(ordered)) is None:
+            seen.accepted(now_ms, sensible(ordered))
+    assert flown.state.beam.blanked
+    assert flown.state.dose_pC == pytest.approx(seen.received_pC)
 
 
 @examples(60)
