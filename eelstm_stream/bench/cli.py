@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,11 @@ import typer
 bench = typer.Typer(
     help="Measure the real pipeline on this machine: processes, sockets, the served model.", no_args_is_help=True
 )
+
+# Entry-point group: each names a function that is a subcommand of `eelstm bench`. This is how benchmarks that fly simulated
+# specimens, or the controller, get here: nothing in the service may import those. Such a module is imported at every start of
+# `eelstm`, so it imports nothing heavy before its function is called.
+BENCHMARKS = "eelstm.bench"
 
 ModelFile = Annotated[Path | None, typer.Option(help="Model file, ONNX.", show_default="the paper's network")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
@@ -87,3 +93,7 @@ def _print(figures: dict[str, float | int], as_json: bool) -> None:
     width = max(map(len, figures))
     for name, figure in figures.items():
         sys.stdout.write(f"{name.ljust(width)}  {figure:,}\n")
+
+
+for _entry in sorted(entry_points(group=BENCHMARKS), key=lambda e: e.name):
+    bench.command(_entry.name)(_entry.load())
