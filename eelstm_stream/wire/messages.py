@@ -273,6 +273,10 @@ class Summary(Message):
     reference_dwell_s: Seconds = Field(description="dwell that goes with it in the model's training data")
     simulated: bool = Field(description="true unless the spectra come from an instrument or a recording of one")
     trained_on: Text = Field("", description="what the model learnt from; says so when that was simulated")
+    at_dose_pC: NonNegativeFinite | None = Field(
+        None,
+        description="all that the specimen received in this session by the end of from_seq; absent where it is not known",
+    )
     phase_now: Interval | None = Field(
         None, description="damage coordinate of the newest spectrum: 0 pristine, 1 transformed"
     )
