@@ -304,8 +304,6 @@ def _frame_or_not(state: InstrumentState, parameters: InstrumentParameters) -> t
 
 def _end_of_closing(state: InstrumentState, to_ns: int) -> tuple[InstrumentState, Event | None] | None:
     blanks_ns = beam.blanks_ns(state.beam)
-    if state.lease is None or not state.lease.covers(until_ns=state.since_ns+round(state.beam.dwell_s*1e9), dose_pC=state.dose_pC+state.beam.dwell_s*state.beam.current_pA):
-        return _at_rest(state, state.since_ns, "x"), Blanked(state.since_ns)
     if blanks_ns is None or blanks_ns > to_ns:
         return None
     return _blanker_closed(state, blanks_ns, state.beam.current_pA, lost_seq=None)

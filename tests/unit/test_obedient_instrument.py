@@ -518,25 +518,25 @@ class Integrator:
 @given(
     st.lists(
         st.tuples(
-            st.integers(0, 40),
+            st.integers(0, 30),
             st.fixed_dictionaries(
                 {"blanked": st.sampled_from([None, False, True])},
                 optional={
-                    "dwell_s": st.sampled_from([0.01, 0.02, 0.05]),
+                    "dwell_s": st.sampled_from([0.01, 0.05]),
                     "beam_current_pA": st.sampled_from([50.0, 200.0]),
-                    "lease_s": st.sampled_from([0.01, 0.05, 0.3]),
+                    "lease_s": st.sampled_from([0.01, 0.3]),
                     "lease_until_dose_pC": st.sampled_from([5.0, 20.0, 100.0]),
                 },
             ),
         ),
-        max_size=12,
+        max_size=10,
     ),
-    st.sampled_from([0, 3, 30]),
+    st.sampled_from([0, 30]),
     st.sampled_from([0.0, 0.015]),
     st.integers(0, 1),
 )
 def test_whoever_looks_at_the_beam_sees_the_dose_that_is_counted(told, blank_delay_ms, delay_s, delay_frames):
-    flown = flight(dwell_s=0.02, blank_delay_s=blank_delay_ms / 1000, delay_s=delay_s, delay_frames=delay_frames)
+    flown = flight(dwell_s=0.05, blank_delay_s=blank_delay_ms / 1000, delay_s=delay_s, delay_frames=delay_frames)
     seen = Integrator(blank_delay_ms)
     now_ms = 0
     for wait_ms, ordered in [*told, (400, {"blanked": None, "dwell_s": 0.05})]:
