@@ -26,6 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field, Strict, field_validator
 
+from acquisition_sim.scratch import Scratch
+
 # From this mean on, a channel's electrons are λ + √λ z + (z² − 1)/6 with z standard normal: Poisson's mean, its variance λ but
 # for 1/18, and its third moment (Cornish and Fisher, Rev. Inst. Int. Stat. 5, 307 (1938)). What is lost is that electrons come
 # in whole numbers, which gain and point spread hide, and a third of an excess kurtosis that is 1/λ = 2 % at most. Drawing
@@ -86,81 +88,98 @@ class Detector:
         self._sensitivity = (np.rint(sensitivity * 2**16) / 2**16).astype(np.float32)  # see "last bit" above
         self._shares = [np.float32(share) for share in parameters.point_spread]
         self._gain = np.float32(parameters.electron_gain)
+        self._arrivals = Scratch(3, channels + 2 * self.margin)
+        self._words = Scratch(1, -(-READ_NOISE_BYTES * channels // 8), "<u8")  # of eight random bytes
+        self._shared = Scratch(1, channels)
 
-    def expected(self, incident: NDArray[np.float32]) -> NDArray[np.float32]:
+    def expected(self, incident: NDArray[np.float32], out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
         """Mean counts of frames that get these counts: `(frame, channel)`, without spikes, saturation and digitising.
 
-        incident: `(frame, channel + 2 margin)`, counts before point spread and sensitivity.
+        incident: `(frame, channel + 2 margin)`, counts before point spread and sensitivity. out: where to put the answer.
         """
-        return np.multiply(self._spread(incident), self._sensitivity)
+        counts = self._counts(incident, out)
+        self._spread(incident, counts)
+        counts *= self._sensitivity
+        return counts
 
     def read(
-        self, incident: NDArray[np.float32], dwell_s: NDArray[np.float64], random: Iterable[np.random.Generator]
+        self,
+        incident: NDArray[np.float32],
+        dwell_s: NDArray[np.float64],
+        random: Iterable[np.random.Generator],
+        out: NDArray[np.float32] | None = None,
     ) -> NDArray[np.float32]:
         """Counts of frames, `(frame, channel)` float32, whole numbers in [0, saturation_counts].
 
         incident: as for `expected`, not negative. dwell_s: `(frame,)`. random: one generator a frame, which is asked for when
-        the frame before is done with its own; it may be the same object, set back.
+        the frame before is done with its own; it may be the same object, set back. out: where to put the answer.
         """
-        electrons = incident / self._gain
-        normals = np.empty_like(electrons)
-        words = np.zeros((len(incident), -(-READ_NOISE_BYTES * self.channels // 8)), dtype="<u8")  # of eight bytes
+        counts = self._counts(incident, out)
+        electrons, normals, arrived = self._arrivals.of(len(incident))
+        (words,) = self._words.of(len(incident))
+        np.divide(incident, self._gain, out=electrons)
         exactly: dict[int, NDArray[np.int64]] = {}
         spikes: list[tuple[int, NDArray[np.int64], NDArray[np.float64]]] = []
-        fewest = electrons.min(axis=1)
+        fewest = electrons.min(axis=1).tolist()
+        read_noise = self.parameters.read_noise_counts > 0
+        spikes_expected = (self.parameters.spikes_per_s * dwell_s).tolist()
         for frame, generator in enumerate(random):
             if fewest[frame] >= NORMAL_FROM_ELECTRONS:
                 generator.standard_normal(dtype=np.float32, out=normals[frame])
             else:
                 normals[frame] = 0
                 exactly[frame] = generator.poisson(electrons[frame])
-            if self.parameters.read_noise_counts > 0:
+            if read_noise:
                 words[frame] = generator.bit_generator.random_raw(words.shape[1])
-            hits = int(generator.poisson(self.parameters.spikes_per_s * dwell_s[frame]))
+            hits = int(generator.poisson(spikes_expected[frame]))
             if hits:
                 heights = generator.exponential(self.parameters.spike_counts, hits)
                 spikes.append((frame, generator.integers(self.channels, size=hits), heights))
 
-        arrived = self._poisson_like(electrons, normals)
+        self._poisson_like(electrons, normals, arrived)
         for frame, number in exactly.items():
             arrived[frame] = number
         arrived *= self._gain
-        counts = self._spread(arrived)
+        self._spread(arrived, counts)
         counts *= self._sensitivity
-        if self.parameters.read_noise_counts > 0:
-            counts += self._read_noise(words.view(np.uint8))
+        if read_noise:
+            self._add_read_noise(words.view(np.uint8), counts)
         for frame, channels, heights in spikes:
             np.add.at(counts[frame], channels, heights.astype(np.float32))
         np.rint(counts, out=counts)
         return np.clip(counts, 0, np.float32(self.parameters.saturation_counts), out=counts)
 
-    def _read_noise(self, random_bytes: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """`(frame, READ_NOISE_BYTES × channel)` or a few more random bytes to `(frame, channel)` counts."""
-        noise = random_bytes[:, : self.channels].astype(np.float32)
+    def _counts(self, incident: NDArray[np.float32], out: NDArray[np.float32] | None) -> NDArray[np.float32]:
+        return np.empty((len(incident), self.channels), dtype=np.float32) if out is None else out
+
+    def _add_read_noise(self, random_bytes: NDArray[np.uint8], counts: NDArray[np.float32]) -> None:
+        """random_bytes: `(frame, READ_NOISE_BYTES × channel)` or a few more; counts: `(frame, channel)`, which get the noise."""
+        (noise,) = self._shared.of(len(counts))
+        np.copyto(noise, random_bytes[:, : self.channels])
         for first in range(self.channels, READ_NOISE_BYTES * self.channels, self.channels):
             noise += random_bytes[:, first : first + self.channels]
         noise -= np.float32(BYTES_MEAN)
         noise *= np.float32(self.parameters.read_noise_counts / BYTES_DEVIATION)
-        return noise
+        counts += noise
 
     @staticmethod
-    def _poisson_like(mean: NDArray[np.float32], normals: NDArray[np.float32]) -> NDArray[np.float32]:
-        """λ + √λ z + (z² − 1)/6. Uses up `normals`."""
-        arrived = np.sqrt(mean)
+    def _poisson_like(mean: NDArray[np.float32], normals: NDArray[np.float32], arrived: NDArray[np.float32]) -> None:
+        """λ + √λ z + (z² − 1)/6 into `arrived`. Uses up `normals`."""
+        np.sqrt(mean, out=arrived)
         arrived *= normals
         arrived += mean
         normals *= normals
         normals -= np.float32(1)
         normals *= np.float32(1 / 6)
         arrived += normals
-        return arrived
 
-    def _spread(self, counts: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Counts shared among neighbours: `(frame, channel + 2 margin)` to `(frame, channel)`."""
+    def _spread(self, counts: NDArray[np.float32], out: NDArray[np.float32]) -> None:
+        """Counts shared among neighbours: `(frame, channel + 2 margin)` into `(frame, channel)`."""
         centre, stop = self.margin, self.margin + self.channels
-        spread = self._shares[0] * counts[:, centre:stop]
+        (both,) = self._shared.of(len(counts))
+        np.multiply(counts[:, centre:stop], self._shares[0], out=out)
         for distance, share in enumerate(self._shares[1:], start=1):
-            both = counts[:, centre - distance : stop - distance] + counts[:, centre + distance : stop + distance]
+            below, above = slice(centre - distance, stop - distance), slice(centre + distance, stop + distance)
+            np.add(counts[:, below], counts[:, above], out=both)
             both *= share
-            spread += both
-        return spread
+            out += both

@@ -20,6 +20,7 @@ from acquisition_sim import high_tension, specimen
 from acquisition_sim.detector import Detector
 from acquisition_sim.high_tension import HighTensionState
 from acquisition_sim.presets import Preset
+from acquisition_sim.scratch import Scratch
 from acquisition_sim.specimen import SpecimenState
 
 BLOCK = 32  # frames worked on together: enough to make numpy's overhead small, few enough to stay in the cache
@@ -137,9 +138,9 @@ class Microscope:
             thickness = specimen.remaining_thickness(halfway, kinetics)
             conditions.append(_Conditions(phase, thickness, dose_pC, shift_eV))
         incident = self._spectra.expected(conditions)
-        taken.clean_counts[block] = self._detector.expected(incident)
+        self._detector.expected(incident, taken.clean_counts[block])
         shots = self._random.of(state.seed, frames, _FrameRandom.CAMERA)
-        taken.counts[block] = self._detector.read(incident, dwell_s[block], shots)
+        self._detector.read(incident, dwell_s[block], shots, taken.counts[block])
         return MicroscopeState(state.seed, frames.stop, damaged, tension)
 
 
@@ -173,6 +174,9 @@ class _SpectrumTable:
         self._single = np.empty((PHASES + 1, len(channel)), dtype=np.float32)
         self._plural = np.empty_like(self._single)
         self._tabulated = [False] * (PHASES + 1)
+        self._mixed = Scratch(2, len(channel))
+        self._reached = Scratch(1, self.channels + 3)
+        self._counts = Scratch(2, self.channels)
 
     def _tabulate(self, row: int) -> None:
         """Work out a row of the table, if that has not been done."""
@@ -183,36 +187,48 @@ class _SpectrumTable:
             self._tabulated[row] = True
 
     def expected(self, conditions: list[_Conditions]) -> NDArray[np.float32]:
-        """Expected counts of frames, `(frame, channel + 2 margin)`."""
-        rows = np.empty((2, len(conditions)), dtype=np.intp)  # in the table: at the phase below, and above
-        mixture = np.empty((4, len(conditions), 1), dtype=np.float32)
-        starts = []  # first channel of the table that a frame's cubic reaches
-        taps = np.empty((4, len(conditions), 1), dtype=np.float32)
-        for frame, at in enumerate(conditions):
+        """Expected counts of frames, `(frame, channel + 2 margin)`; they hold until the next call."""
+        rows: list[int] = []  # of the table: at the phase below; above it is the next one
+        shares: list[tuple[float, float, float, float]] = []  # of both rows scattered once, and of both scattered more
+        starts: list[int] = []  # first channel of the table that a frame's cubic reaches
+        weights: list[tuple[float, float, float, float]] = []
+        for at in conditions:
             thickness_mfp = self._shape.thickness_mfp * at.remaining_thickness
             scale = specimen.counts_per_eV(self._shape, at.dose_pC, thickness_mfp) * self._dispersion_eV
             below = min(int(at.phase * PHASES), PHASES - 1)
             above = at.phase * PHASES - below
             self._tabulate(below)
             self._tabulate(below + 1)
-            rows[:, frame] = below, below + 1
-            single, plural = scale, scale * thickness_mfp
-            mixture[:, frame, 0] = single * (1 - above), single * above, plural * (1 - above), plural * above
+            rows.append(below)
+            plural = scale * thickness_mfp
+            shares.append((scale * (1 - above), scale * above, plural * (1 - above), plural * above))
             channels_up = -at.shift_eV / self._dispersion_eV
             whole = math.floor(channels_up)
             starts.append(self._reach + whole - 1)
-            taps[:, frame, 0] = _keys_weights(channels_up - whole)
+            weights.append(_keys_weights(channels_up - whole))
+        below_row = np.array(rows)
+        mixture = np.array(shares, dtype=np.float32).T[:, :, np.newaxis]
+        taps = np.array(weights, dtype=np.float32).T[:, :, np.newaxis]
 
-        spectra = self._single[rows[0]] * mixture[0]
-        spectra += self._single[rows[1]] * mixture[1]
-        spectra += self._plural[rows[0]] * mixture[2]
-        spectra += self._plural[rows[1]] * mixture[3]
-        reached = np.empty((len(conditions), self.channels + 3), dtype=np.float32)
+        spectra, part = self._mixed.of(len(conditions))
+        np.take(self._single, below_row, axis=0, out=spectra, mode="clip")  # the one mode that writes there at once
+        spectra *= mixture[0]
+        for table, row, share in (
+            (self._single, below_row + 1, mixture[1]),
+            (self._plural, below_row, mixture[2]),
+            (self._plural, below_row + 1, mixture[3]),
+        ):
+            np.take(table, row, axis=0, out=part, mode="clip")
+            part *= share
+            spectra += part
+        (reached,) = self._reached.of(len(conditions))
         for frame, start in enumerate(starts):
             reached[frame] = spectra[frame, start : start + self.channels + 3]
-        counts: NDArray[np.float32] = reached[:, : self.channels] * taps[0]
+        counts, weighted = self._counts.of(len(conditions))
+        np.multiply(reached[:, : self.channels], taps[0], out=counts)
         for distance in (1, 2, 3):
-            counts += reached[:, distance : distance + self.channels] * taps[distance]
+            np.multiply(reached[:, distance : distance + self.channels], taps[distance], out=weighted)
+            counts += weighted
         np.maximum(counts, 0, out=counts)  # where a line is too narrow for its channels, the cubic undershoots
         return counts
 
