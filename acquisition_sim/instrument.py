@@ -342,7 +342,7 @@ def _at_rest(state: InstrumentState, at_ns: int, why: str | None = None) -> Inst
         lease = state.lease if beam.lets_on(now) else None
         return replace(state, beam=now, lease=lease, since_ns=at_ns, closing=False)
     now = beam.due(beam.kept_blanked(state.beam), frame=None, now_ns=at_ns)
-    return replace(state, beam=now, lease=None, since_ns=at_ns, why_blanked=why)
+    return replace(state, beam=now, lease=None, since_ns=at_ns, closing=False, why_blanked=why)
 
 
 def _end_of_rest(state: InstrumentState, to_ns: int) -> tuple[InstrumentState, Event | None] | None:
