@@ -281,6 +281,19 @@ class Summary(Message):
         None, description="damage coordinate of the newest spectrum: 0 pristine, 1 transformed"
     )
     phase: tuple[Interval, ...] = Field(max_length=MAX_HORIZONS, description="damage coordinate at each horizon")
+    fraction_now: Interval | None = Field(
+        None,
+        description="phase of the newest spectrum, calibrated to this session's start: transformed fraction; interval "
+        "from counting noise",
+    )
+    fraction: tuple[Interval, ...] | None = Field(
+        None, max_length=MAX_HORIZONS, description="the same at each horizon; absent where the model brings no scale"
+    )
+    fraction_scatter: NonNegativeFinite | None = Field(
+        None,
+        description="standard deviation, from specimen to specimen, of the calibration's error at fraction_now: one for "
+        "all forecasts of a session, so that it does not average out",
+    )
     came_true: tuple[CameTrue, ...] = Field((), max_length=MAX_HORIZONS, description="forecasts that aimed at from_seq")
     skill: LiveSkill | None = Field(None, description="absent until a forecast has come true")
     quality: tuple[QualityFlag, ...] = Field((), max_length=16)
