@@ -7,6 +7,8 @@ numbers are finite, and a payload's length must be what the header says.
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -29,6 +31,7 @@ from eelstm_stream.wire.messages import (
     SnapshotReply,
     SnapshotRequest,
     Spectrum,
+    Strict,
 )
 from eelstm_stream.wire.topics import split_topic, topic
 
@@ -134,10 +137,12 @@ def decode_command(frames: Sequence[bytes]) -> Command:
 def claimed(frames: Sequence[bytes]) -> tuple[str | None, int | None]:
     """Session and number that a command gives itself, if that much of it can be read: so that its sender can be told."""
     try:
-        claim = _AnyCommand.model_validate_json(_single(frames, "a command"))
+        header = _single(frames, "a command")
+        claim = _AnyCommand.model_validate_json(header)
     except (WireError, ValidationError):
         return None, None
-    return claim.session, claim.seq
+    twice = _said_twice(header)
+    return None if "session" in twice else claim.session, None if "seq" in twice else claim.seq
 
 
 def encode_acknowledgement(acknowledgement: Acknowledgement) -> bytes:
@@ -218,7 +223,21 @@ def _parse(candidates: tuple[type[D], ...], header: bytes) -> D:
         raise WireError(f"{model.model_fields['schema_'].default}: {_first_fault(error)}") from None
     if "schema_" not in message.model_fields_set:
         raise WireError(_unknown_schema("", candidates))
+    if isinstance(message, Strict) and (twice := _said_twice(header)):
+        raise WireError(f"{model.model_fields['schema_'].default}: {twice[0]!a:.{MAX_QUOTED}} stands in it twice")
     return message
+
+
+def _said_twice(header: bytes) -> list[str]:
+    """Fields that stand twice in a header that was understood: readers differ in which of the two they believe."""
+    twice: list[str] = []
+
+    def count(pairs: list[tuple[str, object]]) -> None:
+        often = Counter(key for key, _ in pairs)
+        twice.extend(key for key, times in often.items() if times > 1)
+
+    json.loads(header, object_pairs_hook=count, parse_int=str)  # as str, since Python refuses to read long integers
+    return twice
 
 
 def _named(candidates: tuple[type[D], ...], header: bytes) -> type[D]:

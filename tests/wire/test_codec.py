@@ -16,15 +16,24 @@ from eelstm_stream.wire.codec import (
     decode,
     decode_acknowledgement,
     decode_command,
+    decode_operator_command,
     decode_snapshot,
     decode_snapshot_request,
     encode,
     encode_acknowledgement,
     encode_command,
+    encode_operator_command,
     encode_snapshot,
     encode_snapshot_request,
 )
-from eelstm_stream.wire.messages import MAX_SNAPSHOT_SPECTRA, MESSAGES, QualityFlag, SessionStart, Spectrum
+from eelstm_stream.wire.messages import (
+    MAX_SNAPSHOT_SPECTRA,
+    MESSAGES,
+    OperatorCommand,
+    QualityFlag,
+    SessionStart,
+    Spectrum,
+)
 from tests.properties import examples
 from tests.wire import goldens, strategies
 from tests.wire.checking import LONGEST_SENTENCE, validate_header
@@ -193,6 +202,11 @@ def test_commands_and_their_answers_come_back_as_they_went_out(command, answer):
     assert decode_acknowledgement([frame]) == answer
 
 
+OPERATOR_BLANKS = encode_operator_command(
+    OperatorCommand(action="blank", session="a1b2c3", seq=7, sent_mono_ns=1, expires_mono_ns=2)
+)
+
+
 def changed_command(**changes: object) -> list[bytes]:
     """A command that lets the beam on, with fields changed, or, where None, left out."""
     fields = json.loads(goldens.read("eelstm.command.1.full")[0]) | changes
@@ -251,6 +265,37 @@ def test_a_command_that_is_not_wholly_understood_is_refused(frames, said):
 )
 def test_session_and_number_of_a_refused_command_are_read_where_they_can_be(frames, claim):
     assert claimed(frames) == claim
+
+
+def said_twice(frame: bytes, first: bytes) -> bytes:
+    """A document that says something else first of what it says."""
+    return b"{" + first + b"," + frame[1:]
+
+
+@pytest.mark.parametrize(
+    ("decoder", "frame", "first", "named"),
+    [
+        (decode_command, changed_command()[0], b'"dwell_s":0.4', "'dwell_s'"),
+        (decode_command, changed_command()[0], b'"blanked":true', "'blanked'"),
+        (decode_command, changed_command()[0], b'"dwell\\u005fs":0.4', "'dwell_s'"),
+        (decode_command, changed_command()[0], b'"dwell_s":%b' % (b"9" * 4_300), "'dwell_s'"),
+        (decode_command, changed_command()[0], b'"dwell_s":{"a":[[{}]]}', "'dwell_s'"),
+        (decode_operator_command, OPERATOR_BLANKS, b'"action":"arm"', "'action'"),
+        (decode_snapshot_request, encode_snapshot_request(8), b'"spectra":0', "'spectra'"),
+    ],
+    ids=["number", "flag", "escaped", "huge", "nested", "operator", "request"],
+)
+def test_what_says_a_thing_twice_is_refused_since_readers_differ_in_which_they_believe(decoder, frame, first, named):
+    assert decoder([frame])
+    with pytest.raises(WireError) as refusal:
+        decoder([said_twice(frame, first)])
+    assert f"{named} stands in it twice" in str(refusal.value)
+
+
+def test_session_and_number_that_are_given_twice_are_not_known():
+    [frame] = changed_command()
+    assert claimed([said_twice(frame, b'"seq":3')]) == ("a1b2c3", None)
+    assert claimed([said_twice(frame, b'"session":"other"')]) == (None, 7)
 
 
 def test_an_answer_of_a_newer_instrument_is_read():
