@@ -31,8 +31,10 @@ from eelstm_stream.core.pipeline import (
     SessionRefused,
     SessionUnknown,
     Silent,
+    Unseen,
 )
 from eelstm_stream.core.verification import Verification
+from eelstm_stream.core.window import WindowDomain
 from eelstm_stream.io import clock
 from eelstm_stream.io.announce import ready, say
 from eelstm_stream.io.config import Settings
@@ -87,6 +89,9 @@ class ServeSettings(Settings):
     publish: Endpoint = Field(FORECAST_PUBLISH, description="where to publish forecasts")
     model: str | None = Field(None, description="model file; the shipped one if not given")
     sha256: Sha256 | None = Field(None, description="hash that the model file must have; else the one beside it")
+    window_domain: WindowDomain = Field(
+        "auto", description="what a step of the window is: a frame, a reference dose, or dose wherever it is known"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +108,7 @@ class Forecaster:
 
     def __init__(self, settings: ServeSettings, model: Model, *, as_json: bool = False) -> None:
         """Bind and connect. Raises EelstmError where the model can't be served or the port is taken; nothing is bound then."""
-        self._state = pipeline.new_pipeline(model.metadata)
+        self._state = pipeline.new_pipeline(model.metadata, settings.window_domain)
         self._settings = settings
         self._model = model
         self._as_json = as_json
@@ -243,10 +248,12 @@ class Forecaster:
             case SessionUnknown(session):
                 self._ask_for_snapshot()
                 self._set_status("waiting", f"asking the instrument for the start of session {session}")
-            case Lost(first, last, emptied):
+            case Lost(first, last, emptied, needed):
                 if emptied:
-                    needed = self._model.metadata.window
                     self._set_status("filling", f"spectra {first} to {last} lost; the window starts anew", needed)
+            case Unseen(before, needed):
+                text = f"the specimen received too much dose without a spectrum before spectrum {before}"
+                self._set_status("filling", f"{text}; the window starts anew", needed)
             case Refused(_, reason, invalid):
                 self._set_status("invalid", reason if invalid else f"refused: {reason}")
             case Silent(silent_s):
@@ -326,9 +333,7 @@ class Forecaster:
         row = 0
         for due in batch:
             accepted = due.accepted
-            self._verification, came_true = self._verification.with_spectrum(
-                accepted.spectrum.seq, accepted.prepared.counts
-            )
+            self._verification, came_true = self._verification.with_spectrum(accepted.past)
             if accepted.window is None:
                 self._set_status("filling", f"the window needs {accepted.needed} more spectra", accepted.needed)
                 continue
@@ -337,7 +342,7 @@ class Forecaster:
             counts, phase = inferred.counts[row], inferred.phase[row]
             row += 1
             self._verification = self._verification.with_forecast(
-                accepted.spectrum.seq, self._model.metadata.horizons, counts, accepted.window
+                accepted.past.position, self._model.metadata.horizons, counts, accepted.window
             )
             latency = StageLatency(
                 queued_ns=self._queued_ns(due),
@@ -362,7 +367,6 @@ class Forecaster:
         latency: StageLatency,
     ) -> None:
         model, spectrum, start = self._model.metadata, accepted.spectrum, accepted.session
-        period = timedelta(seconds=pipeline.frame_period_s(start, spectrum.dwell_s))
         common: dict[str, Any] = {
             "from_seq": spectrum.seq,
             "spectrum_sent_mono_ns": spectrum.sent_mono_ns,
@@ -371,8 +375,10 @@ class Forecaster:
             "model_sha256": self._model.sha256,
             "window": model.window,
             "horizons": model.horizons,
-            "valid_at": tuple(spectrum.acquired_at + h * period for h in model.horizons),
-            "window_domain": model.window_domain,
+            "valid_at": tuple(
+                spectrum.acquired_at + timedelta(seconds=accepted.starts_after_s(h)) for h in model.horizons
+            ),
+            "window_domain": accepted.domain,
             "reference_dose_pC": model.reference_dose_pC,
             "reference_dwell_s": model.reference_dwell_s,
             "simulated": start.source == "simulation",
@@ -425,7 +431,7 @@ def _windows(batch: list[_Due]) -> tuple[list[NDArray[np.float32]], list[NDArray
 
 
 def _phase_now(phase: PhaseFunctional, accepted: Accepted) -> Interval | None:
-    value, deviation = phase.measure(accepted.prepared.counts, accepted.variance_over_mean)
+    value, deviation = phase.measure(accepted.newest, accepted.variance_over_mean)
     return _interval(value, deviation) if math.isfinite(value) and math.isfinite(deviation) else None
 
 

@@ -21,6 +21,9 @@ class Prepared:
 
     counts: NDArray[np.float32]  # (channel,) on the model's axis, at the reference dose, aligned where it could be
     shift: Shift  # what was taken out
+    compared: NDArray[
+        np.float32
+    ]  # (channel,) of the part that alignment searches, before dose and shift were taken out
 
 
 class Preparation:
@@ -51,12 +54,26 @@ class Preparation:
         same_width = abs(target.dispersion_eV / source.dispersion_eV - 1) * target.size < _ALIKE_CHANNELS
         return not (same_width and abs(channels_apart - round(channels_apart)) < _ALIKE_CHANNELS)
 
-    def __call__(self, counts: NDArray[np.generic], scale: float) -> Prepared:
+    @property
+    def channels(self) -> int:
+        """Channels of a prepared spectrum."""
+        return self._rebinning.target.size
+
+    @property
+    def compared_channels(self) -> int:
+        """Channels of the part that alignment searches."""
+        return self._to_search_axis.target.size
+
+    def __call__(
+        self, counts: NDArray[np.generic], scale: float, compared_before: NDArray[np.floating] | None = None
+    ) -> Prepared:
         """Prepare one spectrum.
 
         counts: `(channel,)` on the source axis, any real dtype. scale: factor to the reference dose (`dose.normalisation`).
+        compared_before: `Prepared.compared` of frames before this one, summed, for one that is too short to be aligned alone.
         """
         cumulative = cumulative_counts(counts)
-        shift = self._alignment.shift_of(self._to_search_axis.from_cumulative(cumulative))
+        compared = self._to_search_axis.from_cumulative(cumulative)
+        shift = self._alignment.shift_of(compared if compared_before is None else compared + compared_before)
         prepared = self._rebinning.from_cumulative(cumulative, shift.shift_eV)
-        return Prepared(prepared * np.float32(scale), shift)
+        return Prepared(prepared * np.float32(scale), shift, compared)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from eelstm_stream.core.pipeline import MAX_GAP_SPECTRA
+from eelstm_stream.core.frame_window import MAX_GAP_SPECTRA
 from eelstm_stream.io import clock
 from eelstm_stream.io.children import Child
 from eelstm_stream.io.instrument_client import InstrumentClient

@@ -12,10 +12,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from eelstm_stream.core.fitness import MAX_SCALE
+from eelstm_stream.core.frame_window import MAX_GAP_SPECTRA, FrameWindow
 from eelstm_stream.core.model_contract import ModelMetadata
 from eelstm_stream.core.pipeline import (
-    MAX_GAP_SPECTRA,
-    MAX_SCALE,
     Accepted,
     Event,
     Lost,
@@ -143,7 +143,13 @@ def accepted_in(events: list[Event]) -> list[Accepted]:
 
 def seqs_in(state: Pipeline) -> list[int]:
     assert state.session is not None
-    return [seq for seq, _ in state.session.window]
+    assert isinstance(state.session.window, FrameWindow)
+    return [seq for seq, _ in state.session.window.spectra]
+
+
+def on_frames(model: ModelMetadata) -> Pipeline:
+    """What this file is about; test_pipeline_on_dose.py has the window on dose."""
+    return new_pipeline(model, "frame")
 
 
 def flags(event: Accepted) -> set[str]:
@@ -152,7 +158,7 @@ def flags(event: Accepted) -> set[str]:
 
 @pytest.fixture
 def opened(model) -> Pipeline:
-    state, events = after(new_pipeline(model), start())
+    state, events = after(on_frames(model), start())
     assert events == [SessionOpened(start(), WINDOW)]
     return state
 
@@ -193,7 +199,7 @@ class AnyStream(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.state, _ = after(new_pipeline(MODEL), start("s0", saturation_counts=SATURATION))
+        self.state, _ = after(on_frames(MODEL), start("s0", saturation_counts=SATURATION))
         self.prepare = self.state.session.preparation
         self.sessions = 0
         self.first_seq = 0
@@ -305,7 +311,7 @@ class AnyStream(RuleBasedStateMachine):
     @invariant()
     def window_and_counters_are_as_plainly_kept(self):
         assert seqs_in(self.state) == self.plainly.window()
-        for seq, counts in self.state.session.window:
+        for seq, counts in self.state.session.window.spectra:
             np.testing.assert_array_equal(counts, self.plainly.accepted[seq])
         counters, plainly = self.state.counters, self.plainly
         assert (counters.spectra, counters.refused, counters.invalid, counters.lost) == (
@@ -364,7 +370,7 @@ def test_a_short_gap_stays_in_the_window_and_is_flagged_until_it_has_passed(open
 def test_a_long_gap_empties_the_window(opened, told):
     state, _ = after(opened, *range(8))
     state, events = after(state, *([gap(8, 10)] if told else []), 11)
-    assert events[0] == Lost(8, 10, window_emptied=True)
+    assert events[0] == Lost(8, 10, window_emptied=True, needed=WINDOW)
     assert accepted_in(events)[0].needed == WINDOW - 1
     assert seqs_in(state) == [11]
 
@@ -379,7 +385,7 @@ def test_losses_one_after_the_other_add_up(opened):
 
 def test_what_was_lost_before_an_announced_gap_is_counted_too(opened):
     state, events = after(opened, *range(6), gap(8, 9))
-    assert events[-1] == Lost(6, 9, window_emptied=True)
+    assert events[-1] == Lost(6, 9, window_emptied=True, needed=WINDOW)
     assert state.counters.lost == 4
 
 
@@ -428,7 +434,7 @@ def test_a_spectrum_that_breaks_the_contract_leaves_the_window_as_it_was(opened,
     assert event.reason.startswith("spectrum 8")
     assert complaint in event.reason
     assert refused.session.window is state.session.window
-    assert refused.session.history_sum is state.session.history_sum
+    assert refused.session.window.sum is state.session.window.sum
     assert (refused.counters.refused, refused.counters.spectra) == (1, 8)
 
     good, events = after(refused, 8)  # a good copy of the same number may still come
@@ -470,7 +476,7 @@ def test_integer_counts_are_taken_as_they_are(opened, dtype):
     ],
 )
 def test_a_spectrum_that_is_no_measurement_gives_no_forecast(model, counts, dtype, saturation, reason):
-    state, _ = after(new_pipeline(model), start(saturation_counts=saturation), *range(8))
+    state, _ = after(on_frames(model), start(saturation_counts=saturation), *range(8))
     header = spectrum(8, dtype=np.dtype(dtype).str)
     state, events = after(state, (header, counts.astype(dtype)))
     (event,) = events
@@ -564,7 +570,7 @@ def test_the_end_says_why(opened):
 
 
 def test_a_spectrum_without_a_session_asks_for_its_start(model):
-    state, events = after(new_pipeline(model), 3)
+    state, events = after(on_frames(model), 3)
     assert events == [SessionUnknown("first")]
     assert state.session is None
     state, events = after(state, start(), 4)
@@ -573,7 +579,7 @@ def test_a_spectrum_without_a_session_asks_for_its_start(model):
 
 def test_a_session_whose_axis_does_not_cover_the_model_is_refused_by_name(model):
     far = EnergyAxis(offset_eV=700.0, dispersion_eV=0.5, size=80)
-    state, events = after(new_pipeline(model), start(energy_axis=far))
+    state, events = after(on_frames(model), start(energy_axis=far))
     (event,) = events
     assert isinstance(event, SessionRefused)
     assert event.reason.startswith(
@@ -596,7 +602,7 @@ def test_a_session_that_is_refused_ends_the_one_before(opened):
 
 def test_another_axis_that_covers_the_models_is_resampled_and_says_so(model):
     fine = EnergyAxis(offset_eV=430.0, dispersion_eV=0.25, size=200)
-    state, _ = after(new_pipeline(model), start(energy_axis=fine))
+    state, _ = after(on_frames(model), start(energy_axis=fine))
     _, events = after(state, (spectrum(0, channels=200), reference_spectrum(fine)))
     (accepted,) = accepted_in(events)
     assert "resampled" in flags(accepted)
@@ -623,7 +629,7 @@ def test_a_change_of_dwell_leaves_the_window_in_place(opened):
         assert ("dwell_differs_from_training" in flags(accepted)) is (seq >= 6)
         assert accepted.variance_over_mean == pytest.approx(4.6 if seq < 6 else 4 * 4.6)
         assert "outside_training_range" not in flags(accepted)
-    for (_, as_was), (_, as_is) in zip(steady.session.window, changed.session.window, strict=True):
+    for (_, as_was), (_, as_is) in zip(steady.session.window.spectra, changed.session.window.spectra, strict=True):
         np.testing.assert_allclose(as_is, as_was, rtol=1e-5)
 
 
@@ -634,7 +640,7 @@ def test_a_change_of_current_leaves_the_window_in_place(opened):
 
 
 def test_without_a_current_the_dwell_alone_is_normalised_and_every_forecast_says_so(model):
-    state, _ = after(new_pipeline(model), start(beam_current_pA=None, dose_is_relative=True))
+    state, _ = after(on_frames(model), start(beam_current_pA=None, dose_is_relative=True))
     for dwell_s in (DWELL_S, DWELL_S / 2):
         counts = counts_of(0) * np.float32(dwell_s / DWELL_S)
         _, (accepted,) = after(state, (spectrum(0, beam_current_pA=None, dwell_s=dwell_s), counts))
@@ -695,13 +701,13 @@ def test_silence_is_said_once_and_ends_with_the_next_spectrum(opened):
 
 
 def test_a_session_that_never_sends_is_silent_too(model):
-    state, _ = after(new_pipeline(model), start(), now_ns=5 * SECOND)
+    state, _ = after(on_frames(model), start(), now_ns=5 * SECOND)
     assert tick(state, 6 * SECOND)[1] == []
     assert tick(state, 7 * SECOND)[1] == [Silent(2.0)]
 
 
 def test_a_fast_stream_is_silent_after_a_second_at_the_earliest(model):
-    state, _ = after(new_pipeline(model), start(dwell_s=0.001))
+    state, _ = after(on_frames(model), start(dwell_s=0.001))
     state, _ = after(state, (spectrum(0, dwell_s=0.001), counts_of(0) / 400))
     assert tick(state, SECOND - 1)[1] == []
     assert tick(state, SECOND)[1] == [Silent(1.0)]
@@ -717,13 +723,13 @@ def test_silence_is_counted_in_the_dwell_that_the_stream_has_now(opened, changed
 
 
 def test_frames_with_pauses_between_them_are_silent_after_five_periods(model):
-    state, _ = after(new_pipeline(model), start(frame_period_s=3.0), 0)
+    state, _ = after(on_frames(model), start(frame_period_s=3.0), 0)
     assert tick(state, 15 * SECOND - 1)[1] == []
     assert tick(state, 15 * SECOND)[1] == [Silent(15.0)]
 
 
 def test_without_a_session_nobody_is_silent(model):
-    state = new_pipeline(model)
+    state = on_frames(model)
     assert tick(state, 10**18) == (state, [])
 
 
@@ -759,9 +765,11 @@ def test_the_same_messages_at_the_same_times_give_the_same_state(opened):
 # Models that can't be served
 
 
-def test_a_model_of_another_window_domain_is_refused(model):
-    with pytest.raises(UnusableInputError, match="wants its window on dose, and this version makes windows of frames"):
-        new_pipeline(model.model_copy(update={"window_domain": "dose"}))
+def test_a_model_made_for_dose_is_refused_on_frames(model):
+    with pytest.raises(
+        UnusableInputError, match="was made for a window on dose, and window_domain is frame: set it to"
+    ):
+        on_frames(model.model_copy(update={"window_domain": "dose"}))
 
 
 @pytest.mark.parametrize("range_eV", [(700.0, 800.0), (464.0, 439.0), (1e308, 1.5e308)])
@@ -791,8 +799,8 @@ def test_a_spectrum_without_a_current_is_flagged_whatever_its_session_says(opene
 
 def test_a_model_trained_without_a_current_normalises_the_dwell_only_and_says_so(model):
     relative = model.model_copy(update={"reference_dose_pC": DWELL_S, "dose_is_relative": True})
-    known, _ = after(new_pipeline(relative), start())
-    unknown, _ = after(new_pipeline(relative), start(beam_current_pA=None, dose_is_relative=True))
+    known, _ = after(on_frames(relative), start())
+    unknown, _ = after(on_frames(relative), start(beam_current_pA=None, dose_is_relative=True))
     _, with_current = after(known, 0)
     _, without = after(unknown, (spectrum(0, beam_current_pA=None), counts_of(0)))
     np.testing.assert_array_equal(accepted_in(with_current)[0].prepared.counts, accepted_in(without)[0].prepared.counts)
@@ -803,7 +811,7 @@ def test_a_model_trained_without_a_current_normalises_the_dwell_only_and_says_so
 
 
 def test_a_snapshot_of_a_session_whose_end_was_heard_does_not_displace_the_live_one(model):
-    state, _ = after(new_pipeline(model), (spectrum(0, "old"), counts_of(0)), end("old"), start("live"))
+    state, _ = after(on_frames(model), (spectrum(0, "old"), counts_of(0)), end("old"), start("live"))
     state, _ = after(state, (spectrum(0, "live"), counts_of(1)))
     state, events = after(state, start("old"), (spectrum(0, "old"), counts_of(0)))
     assert events == []

@@ -7,12 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from eelstm_stream.core.frame_window import FrameWindow
 from eelstm_stream.core.verification import NOISE_SAMPLES, Verification
 from tests.properties import examples
 
 HORIZONS = (1, 8)
 CHANNELS = 50
 WINDOW = 8
+
+
+def heard(*spectra: tuple[int, np.ndarray]) -> FrameWindow:
+    """The window on frames after these spectra, `(seq, counts)`."""
+    return FrameWindow(WINDOW, tuple(spectra)[-WINDOW:])
 
 
 def level(value: float, channels: int = CHANNELS) -> np.ndarray:
@@ -32,7 +38,8 @@ def followed(spectrum_of, forecast_of, spectra: int) -> tuple[Verification, dict
     """A stream with a forecast `forecast_of(seq, horizon)` at every spectrum from the first full window on."""
     verification, came_true = Verification(), {}
     for seq in range(spectra):
-        verification, came_true[seq] = verification.with_spectrum(seq, spectrum_of(seq))
+        window = heard(*((s, spectrum_of(s)) for s in range(max(0, seq - 2), seq + 1)))
+        verification, came_true[seq] = verification.with_spectrum(window)
         if seq >= WINDOW - 1:
             forecast = np.stack([forecast_of(seq, horizon) for horizon in HORIZONS])
             verification = verification.with_forecast(seq, HORIZONS, forecast, window_up_to(seq, spectrum_of))
@@ -66,7 +73,7 @@ def test_errors_are_rms_over_channels():
     verification = Verification().with_forecast(0, (1,), level(0.0)[np.newaxis], level(0.0)[np.newaxis])
     counts = level(0.0)
     counts[:2] = (3.0, 4.0)
-    _, (outcome,) = verification.with_spectrum(1, counts)
+    _, (outcome,) = verification.with_spectrum(heard((1, counts)))
     assert outcome.rmse == pytest.approx(np.sqrt(25 / CHANNELS))
 
 
@@ -82,7 +89,7 @@ def test_errors_are_rms_over_channels():
 def test_skill_is_positive_only_for_what_beats_the_baseline(off_by, skill, against_mean):
     verification = Verification()
     for seq in range(30):
-        verification, _ = verification.with_spectrum(seq, rising(seq))
+        verification, _ = verification.with_spectrum(heard((seq, rising(seq))))
         if seq >= WINDOW - 1:
             forecast = (rising(seq + 1) + np.float32(off_by))[np.newaxis]
             verification = verification.with_forecast(seq, (1,), forecast, window_up_to(seq, rising))
@@ -100,10 +107,10 @@ def test_without_change_there_is_nothing_to_beat_and_no_skill():
 
 
 def test_there_is_no_skill_before_a_forecast_has_come_true():
-    verification, _ = Verification().with_spectrum(0, rising(0))
+    verification, _ = Verification().with_spectrum(heard((0, rising(0))))
     verification = verification.with_forecast(0, HORIZONS, np.stack([rising(1), rising(8)]), rising(0)[np.newaxis])
     assert verification.skill is None
-    verification, came_true = verification.with_spectrum(1, rising(1))
+    verification, came_true = verification.with_spectrum(heard((1, rising(1))))
     assert [o.horizon for o in came_true] == [1]
     assert verification.skill.matured == 1
 
@@ -113,7 +120,7 @@ def test_there_is_no_skill_before_a_forecast_has_come_true():
 def test_a_forecast_for_a_spectrum_that_never_came_is_forgotten(arrived):
     verification, outcomes = Verification(), []
     for seq in sorted(arrived):
-        verification, came_true = verification.with_spectrum(seq, rising(seq))
+        verification, came_true = verification.with_spectrum(heard((seq, rising(seq))))
         outcomes += [(seq - o.horizon, o.horizon) for o in came_true]
         assert all(o.rmse == 0 for o in came_true)
         forecast = np.stack([rising(seq + horizon) for horizon in HORIZONS])
@@ -130,8 +137,9 @@ def test_a_forecast_for_a_spectrum_that_never_came_is_forgotten(arrived):
 
 def floor_of(frames: np.ndarray, seqs: list[int] | None = None) -> float | None:
     verification = Verification()
-    for seq, counts in zip(seqs or range(len(frames)), frames, strict=True):
-        verification, _ = verification.with_spectrum(seq, counts.astype(np.float32))
+    spectra = list(zip(seqs or range(len(frames)), frames.astype(np.float32), strict=True))
+    for newest in range(len(spectra)):
+        verification, _ = verification.with_spectrum(heard(*spectra[: newest + 1]))
     return verification.noise_floor
 
 
@@ -187,16 +195,17 @@ def test_the_floor_follows_the_newest_spectra_and_keeps_no_more():
         [random.normal(scale=10, size=(NOISE_SAMPLES, 200)), random.normal(scale=40, size=(NOISE_SAMPLES, 200))]
     )
     verification = Verification()
-    for seq, counts in enumerate(frames):
-        verification, _ = verification.with_spectrum(seq, counts.astype(np.float32))
+    spectra = list(enumerate(frames.astype(np.float32)))
+    for newest in range(len(spectra)):
+        verification, _ = verification.with_spectrum(heard(*spectra[: newest + 1]))
         assert len(verification.noise_squares) <= NOISE_SAMPLES
     assert verification.noise_floor == pytest.approx(40, rel=0.05)
 
 
 def test_taking_in_leaves_the_state_before_as_it_was():
     before = Verification().with_forecast(0, (1,), rising(1)[np.newaxis], rising(0)[np.newaxis])
-    first, once = before.with_spectrum(1, rising(1))
-    second, again = before.with_spectrum(1, rising(1))
+    first, once = before.with_spectrum(heard((1, rising(1))))
+    second, again = before.with_spectrum(heard((1, rising(1))))
     assert once == again
     assert first.skill == second.skill
     assert before.skill is None

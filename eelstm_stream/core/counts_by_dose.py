@@ -1,0 +1,115 @@
+"""Counts of a stream against the dose that the specimen has received: what any part of it gave. Pure.
+
+Operations: take a frame in, after a hole in which the specimen received dose that nobody measured; say what was counted, and
+how much of the dose was measured, between two doses. Goals: the cost of a frame does not grow with the frames kept, and what
+is kept is bounded, however short the frames.
+
+Plan: cumulative counts at the end of every frame, so that any part of the stream is a difference of two of them. Within a
+frame counts grow with dose in proportion. Dose is counted in steps, one step the model's reference dose.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+SAME = 1e-6  # steps: marks that lie closer are one mark, written down with other rounding
+FINEST = 1 / 64  # step: of shorter frames several are kept as one, so that what is kept is bounded
+
+Counts = NDArray[np.float64]
+
+
+class CountsByDose(NamedTuple):
+    """Cumulative counts at marks along the dose. Marks rise; between the first and the last, anything can be asked."""
+
+    marks: tuple[float, ...]  # steps of dose since the session's first frame began
+    measured: tuple[float, ...]  # of which measured, at each mark
+    counts: tuple[Counts, ...]  # (channel,) at each mark
+
+    @classmethod
+    def empty(cls, channels: int) -> CountsByDose:
+        """Before the first frame."""
+        return cls((0.0,), (0.0,), (np.zeros(channels),))
+
+    @property
+    def newest(self) -> float:
+        """Dose so far, steps."""
+        return self.marks[-1]
+
+    def with_hole(self, steps: float) -> CountsByDose:
+        """After a dose that nobody measured."""
+        if steps <= SAME:
+            return self
+        return CountsByDose(
+            (*self.marks, self.marks[-1] + steps),
+            (*self.measured, self.measured[-1]),
+            (*self.counts, self.counts[-1]),
+        )
+
+    def with_frame(self, steps: float, counts: NDArray[np.floating]) -> CountsByDose:
+        """After a frame: what it counted, `(channel,)`, in its own dose of so many steps."""
+        mark, measured = self.marks[-1] + steps, self.measured[-1] + steps
+        total = counts + self.counts[-1]
+        last = len(self.marks) - (1 if self._may_grow else 0)
+        return CountsByDose((*self.marks[:last], mark), (*self.measured[:last], measured), (*self.counts[:last], total))
+
+    @property
+    def _may_grow(self) -> bool:
+        """Whether the newest piece is so short that the next frame is added to it, and holds no hole."""
+        if len(self.marks) < 2:
+            return False
+        steps = self.marks[-1] - self.marks[-2]
+        return steps < FINEST and self.measured[-1] > self.measured[-2]
+
+    def kept_from(self, mark: float) -> CountsByDose:
+        """Without what was counted before a mark, as far as pieces go."""
+        first = max(0, bisect_right(self.marks, mark + SAME) - 1)
+        return self if first == 0 else CountsByDose(self.marks[first:], self.measured[first:], self.counts[first:])
+
+    def newest_mark_alone(self) -> CountsByDose:
+        """With nothing kept but the sums so far."""
+        return CountsByDose(self.marks[-1:], self.measured[-1:], self.counts[-1:])
+
+    def moved(self, steps: float) -> CountsByDose:
+        """With nothing kept but the sums so far, which stand after a hole then."""
+        return CountsByDose((self.marks[-1] + steps,), self.measured[-1:], self.counts[-1:])
+
+    def without_newest_piece(self) -> CountsByDose:
+        """Before the newest frame. There must be one."""
+        return CountsByDose(self.marks[:-1], self.measured[:-1], self.counts[:-1])
+
+    def up_to(self, mark: float) -> tuple[Counts, float]:
+        """Cumulative counts `(channel,)` and cumulative measured dose, steps, at a mark. ValueError where it is not kept."""
+        above = bisect_left(self.marks, mark - SAME)
+        if above == len(self.marks) or mark < self.marks[0] - SAME:
+            raise ValueError(f"{mark:g} is not within {self.marks[0]:g} to {self.marks[-1]:g} steps")
+        if self.marks[above] - mark <= SAME:
+            return self.counts[above], self.measured[above]
+        low, high = self.marks[above - 1], self.marks[above]
+        share = (mark - low) / (high - low)
+        measured = self.measured[above - 1] + share * (self.measured[above] - self.measured[above - 1])
+        if self.counts[above] is self.counts[above - 1]:
+            return self.counts[above], measured
+        return self.counts[above - 1] + share * (self.counts[above] - self.counts[above - 1]), measured
+
+    def between(self, low: float, high: float) -> tuple[Counts, float]:
+        """What was counted between two marks, `(channel,)`, and how much of that dose was measured, steps."""
+        (counts_low, measured_low), (counts_high, measured_high) = self.up_to(low), self.up_to(high)
+        return counts_high - counts_low, measured_high - measured_low
+
+    def variance_share(self, low: float, high: float) -> float:
+        """Variance of what was counted between two marks, per mean count in one step, in units of the camera's variance over mean.
+
+        A frame that is cut in proportion brings a share s of its counts with s² of its variance.
+        """
+        first, last = bisect_right(self.marks, low + SAME), bisect_left(self.marks, high - SAME)
+        share = 0.0
+        for piece in range(max(first, 1), min(last, len(self.marks) - 1) + 1):
+            steps = self.marks[piece] - self.marks[piece - 1]
+            inside = min(high, self.marks[piece]) - max(low, self.marks[piece - 1])
+            if self.measured[piece] > self.measured[piece - 1] and inside > 0:
+                share += inside * inside / steps
+        return share

@@ -1,0 +1,225 @@
+"""The window on dose: the newest part of the stream, regrouped into equal doses. Pure.
+
+Why: damage by the beam depends on dose. A model learns how a spectrum changes from one reference dose to the next, and in a
+window that is cut by dose it finds the same change, whatever dwell and current are used to deliver it. A horizon of 8 then
+means 8 reference doses after the end of the newest spectrum.
+
+Operations: take a prepared frame in; learn of dose without a spectrum; give the window, the session's mean, the newest step,
+or the step that ended anywhere in the recent past.
+
+Goals: at the training's own dwell and current it is the window on frames, number for number. Every frame moves it, so a
+forecast follows from every spectrum, as soon as it comes. Bounded memory, and a cost per frame that does not depend on how
+short the frames are.
+
+Plan: the window is anchored at the end of the newest frame; step j of it, 0 the newest, is what was counted between the doses
+N − (j + 1) and N − j, in reference doses. Frames are divided in proportion, so short ones merge and a long one spans several
+steps. Dose that nobody measured stands in it as a hole: a step's counts are divided by the part of it that was measured, and a
+step with less than LEAST_MEASURED is drawn between its neighbours. A hole longer than MAX_GAP_STEPS empties the window.
+
+A frame of a fiftieth of the reference dose can't be aligned by itself: noise would decide. So the shift is looked for in the
+newest step as a whole, before any shift was taken out, and the new frame is moved by that. The first frames of a window have
+nothing before them: until they make AT_FIRST of a step, they are prepared together, again at each.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eelstm_stream.core.counts_by_dose import SAME, CountsByDose
+from eelstm_stream.core.preparation import Preparation, Prepared
+
+MAX_GAP_STEPS = 2.0  # unmeasured doses in a row that a window of 8 still bridges: as many as of frames
+LEAST_MEASURED = 0.25  # of a step; with less, noise has twice its deviation and more
+AT_FIRST = 0.5  # step
+WORTH_SAYING = 0.25  # step: a hole between two frames that is shorter is how the camera works, and no gap
+WORTH_COMPARING = 0.5  # step: with less measured, noise and not the forecast would decide how it turned out
+SHORT, NEARLY_ONE = 0.25, 0.1  # steps: frames of such doses, or of one step to that, are hardly shared by two steps
+ROUNDED = 1e-9  # of a dose that an instrument has added up
+
+Counts = NDArray[np.float32]
+
+
+class _First(NamedTuple):
+    """The first frames of a window, which are prepared together."""
+
+    counts: NDArray[np.float64]  # (channel,) on the camera's axis, their sum
+    steps: float
+
+
+class DoseWindow(NamedTuple):
+    """The recent past of a session by dose, and the mean of all of it. Steps are reference doses of the model."""
+
+    length: int  # steps in a full window
+    aligned: CountsByDose  # on the model's axis, shifts taken out
+    compared: CountsByDose  # on the axis that alignment searches, shifts left in
+    frame_steps: float = 1.0  # dose of the newest frame, or of the session's first one to come
+    pause_steps: float = 0.0  # dose between the newest frame and the one before, where none was lost
+    hole: float = 0.0  # steps without a spectrum since the newest frame, as far as is known
+    lost: bool = False  # whether spectra are missing there
+    received: float | None = None  # by the instrument's own count at the end of the newest frame, steps
+    first: _First | None = None  # where the window has just begun
+    gap_until: float = -math.inf  # end of the newest gap, steps
+
+    @classmethod
+    def empty(cls, length: int, channels: int, compared_channels: int, frame_steps: float) -> DoseWindow:
+        """A window before the first frame."""
+        return cls(length, CountsByDose.empty(channels), CountsByDose.empty(compared_channels), frame_steps)
+
+    @property
+    def domain(self) -> Literal["dose"]:
+        """What its steps count."""
+        return "dose"
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it begins with the next spectrum."""
+        return len(self.aligned.marks) == 1
+
+    @property
+    def position(self) -> float:
+        """Where the end of the newest frame stands, steps of dose since the session's first frame began."""
+        return self.aligned.newest
+
+    @property
+    def needed(self) -> int:
+        """Spectra like the newest until the window is full."""
+        begun = self.aligned.marks[0]
+        lacking = max(0.0, self.length - (self.position - begun) - SAME)
+        if not lacking and not self.is_empty:
+            lacking = max(0.0, LEAST_MEASURED - self._measured(0))
+        return math.ceil(lacking / self.frame_steps - SAME) if lacking else 0
+
+    @property
+    def steps_a_period(self) -> float:
+        """Dose from one frame's beginning to the next one's, as they come now."""
+        return self.frame_steps + self.pause_steps
+
+    def skipped(self, last_seq: int, steps: float, received_before: float | None = None) -> DoseWindow:
+        """After losing spectra of so many steps in all. received_before: the instrument's count at the next frame's beginning."""
+        del last_seq
+        known = received_before is not None and self.received is not None
+        window = self.reached(received_before) if known else self._with_hole(self.hole + steps)
+        return window._replace(lost=True)
+
+    def reached(self, received_before: float | None) -> DoseWindow:
+        """After what the instrument says that the specimen received before the next frame, where it says so."""
+        if received_before is None or self.received is None:
+            return self
+        return self._with_hole(received_before - self.received)
+
+    def _with_hole(self, hole: float) -> DoseWindow:
+        # Doses that grow for months are rounded; and one that falls back is the instrument's mistake, and no hole.
+        hole = hole if hole > SAME + ROUNDED * (self.received or 0.0) else 0.0
+        if hole <= MAX_GAP_STEPS + SAME or self.is_empty:
+            return self._replace(hole=hole)
+        aligned, compared = self.aligned.newest_mark_alone(), self.compared.newest_mark_alone()
+        return self._replace(aligned=aligned, compared=compared, hole=hole, first=None)
+
+    def take(
+        self,
+        seq: int,
+        counts: NDArray[np.generic],
+        scale: float,
+        preparation: Preparation,
+        received_before: float | None = None,
+    ) -> tuple[DoseWindow, Prepared]:
+        """Take the next frame in, `(channel,)` counts on the camera's axis, after `reached`; scale: to the reference dose.
+
+        Returns the frame as prepared too; the first frames of a window are prepared together.
+        """
+        del seq
+        steps, position = 1 / scale, self.position + self.hole
+        aligned, compared = (
+            record.moved(self.hole) if self.is_empty else record.with_hole(self.hole)
+            for record in (self.aligned, self.compared)
+        )
+        first, before, together = self.first, None, steps
+        if first is not None and not self.hole:
+            counts, together = first.counts + np.asarray(counts, np.float64), steps + first.steps
+            aligned, compared = aligned.without_newest_piece(), compared.without_newest_piece()
+        elif steps < 1 and not self.is_empty:
+            before, _ = compared.between(max(position - (1 - steps), compared.marks[0]), position)
+        begins = self.is_empty or together > steps
+        prepared = preparation(counts, 1 / together, before)
+        is_gap = not self.is_empty and (self.lost or self.hole >= WORTH_SAYING)
+        received = None if self.received is None else self.received + self.hole
+        received = received if received_before is None else received_before
+        position += steps
+        return DoseWindow(
+            length=self.length,
+            # The frames kept are those of the window, and those that a forecast that comes true now aimed at.
+            aligned=aligned.with_frame(together, prepared.counts * np.float64(together)).kept_from(
+                position - max(self.length, steps + self.hole + 1)
+            ),
+            compared=compared.with_frame(together, prepared.compared).kept_from(position - 1),
+            frame_steps=steps,
+            pause_steps=self.pause_steps if self.lost or self.is_empty else self.hole,
+            received=None if received is None else received + steps,
+            first=_First(counts.astype(np.float64), together) if begins and together < AT_FIRST else None,
+            gap_until=position - steps if is_gap else self.gap_until,
+        ), prepared
+
+    def counts(self) -> Counts | None:
+        """The window, `(window, channel)`, oldest first; None while it fills."""
+        if self.needed:
+            return None
+        marks = [self.aligned.up_to(self.position - age) for age in range(self.length, -1, -1)]
+        window = np.empty((self.length, marks[0][0].size), dtype=np.float32)
+        measured = np.diff([until for _, until in marks])
+        for step, (low, high) in enumerate(pairwise(total for total, _ in marks)):
+            np.multiply(high - low, 1 / max(measured[step], SAME), out=window[step], casting="same_kind")
+        if (measured < LEAST_MEASURED).any():
+            known = np.flatnonzero(measured >= LEAST_MEASURED)
+            shares = [np.interp(np.arange(self.length), known, one) for one in np.identity(len(known))]
+            window = (np.stack(shares, axis=1) @ window[known]).astype(np.float32)
+        return window
+
+    def newest(self) -> tuple[Counts, float]:
+        """The newest step, `(channel,)`, or as much of it as there is; and its variance over mean, in units of the camera's."""
+        low = max(self.position - 1, self.aligned.marks[0])
+        counts, measured = self.aligned.between(low, self.position)
+        variance = self.aligned.variance_share(low, self.position) / measured**2
+        return (counts / measured).astype(np.float32), variance
+
+    def history(self) -> Counts:
+        """Mean of the session so far at the reference dose, weighted by dose: `(channel,)`."""
+        if not self.aligned.measured[-1]:
+            raise ValueError("there is no spectrum yet")
+        return (self.aligned.counts[-1] / self.aligned.measured[-1]).astype(np.float32)
+
+    def ending_at(self, position: float) -> Counts | None:
+        """The step that ended at a dose, `(channel,)`; None where most of it was not measured, or is not kept any more."""
+        if not self.aligned.marks[0] - SAME <= position - 1 < position <= self.position + SAME:
+            return None
+        counts, measured = self.aligned.between(position - 1, position)
+        return None if measured < WORTH_COMPARING else (counts / measured).astype(np.float32)
+
+    def gap(self) -> str | None:
+        """What is missing inside the window, in words; None where nothing is."""
+        begun = self.position - self.length
+        if self.gap_until <= begun + SAME:
+            return None
+        _, before = self.aligned.up_to(max(begun, self.aligned.marks[0]))
+        lacking = self.position - max(begun, self.aligned.marks[0]) - (self.aligned.measured[-1] - before)
+        return f"{lacking:.2g} of the {self.length} reference doses of the window were given without a spectrum"
+
+    def for_noise(self) -> tuple[Counts, Counts, Counts] | None:
+        """Three steps, oldest first and as far from each other, that don't share a frame, but for a small part of one."""
+        apart = (
+            1
+            if self.frame_steps <= SHORT or abs(self.frame_steps - 1) <= NEARLY_ONE
+            else math.ceil(self.frame_steps) + 1
+        )
+        if self.needed or 2 * apart >= self.length:
+            return None
+        three = [self.ending_at(self.position - age) for age in (2 * apart, apart, 0)]
+        return None if three[0] is None or three[1] is None or three[2] is None else (three[0], three[1], three[2])
+
+    def _measured(self, age: int) -> float:
+        """How much of a step was measured, 0 the newest."""
+        return self.aligned.between(self.position - age - 1, self.position - age)[1]
