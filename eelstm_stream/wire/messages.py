@@ -450,6 +450,10 @@ class GuardStatus(Message):
     approval: Literal["none", "each"] = Field("none", description="whether each proposal waits for an operator")
     awaiting_approval: Seq | None = Field(None, description="newest proposal that waits for approval")
     taken_operator_seq: Seq | None = Field(None, description="highest operator's seq so far; use higher ones")
+    taken_proposal_seq: Seq | None = Field(
+        None,
+        description="highest proposal's seq of this session so far; a controller that starts anew uses higher ones",
+    )
     accepted: Count = Field(0, description="proposals accepted in this session")
     clamped: Count = Field(0, description="proposals cut down to a limit")
     refused: Count = Field(0, description="proposals and operator's commands refused")
