@@ -174,8 +174,7 @@ def _fly_one(preset: Preset, seed: int, setting: Setting, model: Model, errors: 
 
 def _step_of(truth: CountsByDose, end: float, steps: float = 1.0) -> NDArray[np.float32]:
     """Expected counts at the reference dose of the dose that ended there."""
-    counts, measured = truth.between(end - steps, end)
-    return (counts / measured).astype(np.float32)
+    return (truth.between(end - steps, end) / truth.measured_between(end - steps, end)).astype(np.float32)
 
 
 def _row(setting: Setting, model: Model, errors: dict[WindowDomain, Errors]) -> dict[str, Any]:

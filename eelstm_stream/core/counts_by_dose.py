@@ -11,6 +11,7 @@ frame counts grow with dose in proportion. Dose is counted in steps, one step th
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -81,35 +82,63 @@ class CountsByDose(NamedTuple):
         """Before the newest frame. There must be one."""
         return CountsByDose(self.marks[:-1], self.measured[:-1], self.counts[:-1])
 
-    def up_to(self, mark: float) -> tuple[Counts, float]:
-        """Cumulative counts `(channel,)` and cumulative measured dose, steps, at a mark. ValueError where it is not kept."""
+    def up_to(self, mark: float, out: Counts | None = None) -> Counts:
+        """Cumulative counts `(channel,)` at a mark. ValueError where it is not kept.
+
+        out: where they are to go, `(channel,)`; else they may be the ones kept here, so leave them as they are.
+        """
+        above = self._above(mark)
+        if self.marks[above] - mark <= SAME or self.counts[above] is self.counts[above - 1]:
+            if out is None:
+                return self.counts[above]
+            out[:] = self.counts[above]
+            return out
+        counts = np.subtract(self.counts[above], self.counts[above - 1], out=out)
+        counts *= self._share(above, mark)
+        counts += self.counts[above - 1]
+        return counts
+
+    def measured_up_to(self, mark: float) -> float:
+        """Cumulative measured dose, steps, at a mark. ValueError where it is not kept."""
+        above = self._above(mark)
+        if self.marks[above] - mark <= SAME:
+            return self.measured[above]
+        low, high = self.measured[above - 1], self.measured[above]
+        return low + self._share(above, mark) * (high - low)
+
+    def _above(self, mark: float) -> int:
+        """Index of the first mark that is not below another."""
         above = bisect_left(self.marks, mark - SAME)
         if above == len(self.marks) or mark < self.marks[0] - SAME:
             raise ValueError(f"{mark:g} is not within {self.marks[0]:g} to {self.marks[-1]:g} steps")
-        if self.marks[above] - mark <= SAME:
-            return self.counts[above], self.measured[above]
+        return above
+
+    def _share(self, above: int, mark: float) -> float:
+        """Of the piece that ends at a mark, how much lies before another."""
         low, high = self.marks[above - 1], self.marks[above]
-        share = (mark - low) / (high - low)
-        measured = self.measured[above - 1] + share * (self.measured[above] - self.measured[above - 1])
-        if self.counts[above] is self.counts[above - 1]:
-            return self.counts[above], measured
-        return self.counts[above - 1] + share * (self.counts[above] - self.counts[above - 1]), measured
+        return (mark - low) / (high - low)
 
-    def between(self, low: float, high: float) -> tuple[Counts, float]:
-        """What was counted between two marks, `(channel,)`, and how much of that dose was measured, steps."""
-        (counts_low, measured_low), (counts_high, measured_high) = self.up_to(low), self.up_to(high)
-        return counts_high - counts_low, measured_high - measured_low
+    def parts(self, marks: Sequence[float]) -> tuple[Counts, NDArray[np.float64]]:
+        """What was counted from each mark to the next, `(part, channel)`, and how much of it was measured, `(part,)` steps."""
+        counts = np.empty((len(marks), self.counts[-1].size))
+        for mark, out in zip(marks, counts, strict=True):
+            self.up_to(mark, out)
+        return counts[1:] - counts[:-1], np.diff([self.measured_up_to(mark) for mark in marks])
 
-    def variance_share(self, low: float, high: float) -> float:
-        """Variance of what was counted between two marks, per mean count in one step, in units of the camera's variance over mean.
+    def between(self, low: float, high: float) -> Counts:
+        """What was counted between two marks, `(channel,)`."""
+        return self.up_to(high) - self.up_to(low)
 
-        A frame that is cut in proportion brings a share s of its counts with s² of its variance.
+    def measured_between(self, low: float, high: float) -> float:
+        """How much of the dose between two marks was measured, steps."""
+        return self.measured_up_to(high) - self.measured_up_to(low)
+
+    def variance_share(self, low: float) -> float:
+        """Variance of what was counted since a mark, over its mean in one step, in units of the camera's variance over mean.
+
+        A frame that is cut in proportion brings a share s of its counts with s² of its variance; here the one at the mark is.
         """
-        first, last = bisect_right(self.marks, low + SAME), bisect_left(self.marks, high - SAME)
-        share = 0.0
-        for piece in range(max(first, 1), min(last, len(self.marks) - 1) + 1):
-            steps = self.marks[piece] - self.marks[piece - 1]
-            inside = min(high, self.marks[piece]) - max(low, self.marks[piece - 1])
-            if self.measured[piece] > self.measured[piece - 1] and inside > 0:
-                share += inside * inside / steps
-        return share
+        above = self._above(low)
+        whole = self.measured[-1] - self.measured[above]
+        cut = self.measured[above] - self.measured_up_to(low)
+        return whole + (cut * (1 - self._share(above, low)) if cut > 0 else 0.0)

@@ -24,7 +24,6 @@ nothing before them: until they make AT_FIRST of a step, they are prepared toget
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -91,7 +90,7 @@ class DoseWindow(NamedTuple):
         begun = self.aligned.marks[0]
         lacking = max(0.0, self.length - (self.position - begun) - SAME)
         if not lacking and not self.is_empty:
-            lacking = max(0.0, LEAST_MEASURED - self._measured(0))
+            lacking = max(0.0, LEAST_MEASURED - self.aligned.measured_between(self.position - 1, self.position))
         return math.ceil(lacking / self.frame_steps - SAME) if lacking else 0
 
     @property
@@ -143,7 +142,7 @@ class DoseWindow(NamedTuple):
             counts, together = first.counts + np.asarray(counts, np.float64), steps + first.steps
             aligned, compared = aligned.without_newest_piece(), compared.without_newest_piece()
         elif steps < 1 and not self.is_empty:
-            before, _ = compared.between(max(position - (1 - steps), compared.marks[0]), position)
+            before = compared.between(max(position - (1 - steps), compared.marks[0]), position)
         begins = self.is_empty or together > steps
         prepared = preparation(counts, 1 / together, before)
         is_gap = not self.is_empty and (self.lost or self.hole >= WORTH_SAYING)
@@ -168,23 +167,26 @@ class DoseWindow(NamedTuple):
         """The window, `(window, channel)`, oldest first; None while it fills."""
         if self.needed:
             return None
-        marks = [self.aligned.up_to(self.position - age) for age in range(self.length, -1, -1)]
-        window = np.empty((self.length, marks[0][0].size), dtype=np.float32)
-        measured = np.diff([until for _, until in marks])
-        for step, (low, high) in enumerate(pairwise(total for total, _ in marks)):
-            np.multiply(high - low, 1 / max(measured[step], SAME), out=window[step], casting="same_kind")
+        counts, measured = self.aligned.parts([self.position - age for age in range(self.length, -1, -1)])
+        window = np.empty(counts.shape, dtype=np.float32)
+        np.multiply(counts, 1 / np.maximum(measured, SAME)[:, np.newaxis], out=window, casting="same_kind")
         if (measured < LEAST_MEASURED).any():
             known = np.flatnonzero(measured >= LEAST_MEASURED)
             shares = [np.interp(np.arange(self.length), known, one) for one in np.identity(len(known))]
             window = (np.stack(shares, axis=1) @ window[known]).astype(np.float32)
         return window
 
-    def newest(self) -> tuple[Counts, float]:
-        """The newest step, `(channel,)`, or as much of it as there is; and its variance over mean, in units of the camera's."""
+    def newest(self, window: Counts | None) -> tuple[Counts, float]:
+        """The newest step, `(channel,)`, or as much of it as there is; and its variance over mean, in units of the camera's.
+
+        window: what `counts` gave.
+        """
         low = max(self.position - 1, self.aligned.marks[0])
-        counts, measured = self.aligned.between(low, self.position)
-        variance = self.aligned.variance_share(low, self.position) / measured**2
-        return (counts / measured).astype(np.float32), variance
+        measured = self.aligned.measured_between(low, self.position)
+        variance = self.aligned.variance_share(low) / measured**2
+        if window is not None:
+            return window[-1], variance
+        return (self.aligned.between(low, self.position) / measured).astype(np.float32), variance
 
     def history(self) -> Counts:
         """Mean of the session so far at the reference dose, weighted by dose: `(channel,)`."""
@@ -196,16 +198,18 @@ class DoseWindow(NamedTuple):
         """The step that ended at a dose, `(channel,)`; None where most of it was not measured, or is not kept any more."""
         if not self.aligned.marks[0] - SAME <= position - 1 < position <= self.position + SAME:
             return None
-        counts, measured = self.aligned.between(position - 1, position)
-        return None if measured < WORTH_COMPARING else (counts / measured).astype(np.float32)
+        measured = self.aligned.measured_between(position - 1, position)
+        if measured < WORTH_COMPARING:
+            return None
+        return (self.aligned.between(position - 1, position) / measured).astype(np.float32)
 
     def gap(self) -> str | None:
         """What is missing inside the window, in words; None where nothing is."""
         begun = self.position - self.length
         if self.gap_until <= begun + SAME:
             return None
-        _, before = self.aligned.up_to(max(begun, self.aligned.marks[0]))
-        lacking = self.position - max(begun, self.aligned.marks[0]) - (self.aligned.measured[-1] - before)
+        begun = max(begun, self.aligned.marks[0])
+        lacking = self.position - begun - self.aligned.measured_between(begun, self.position)
         return f"{lacking:.2g} of the {self.length} reference doses of the window were given without a spectrum"
 
     def for_noise(self) -> tuple[Counts, Counts, Counts] | None:
@@ -219,7 +223,3 @@ class DoseWindow(NamedTuple):
             return None
         three = [self.ending_at(self.position - age) for age in (2 * apart, apart, 0)]
         return None if three[0] is None or three[1] is None or three[2] is None else (three[0], three[1], three[2])
-
-    def _measured(self, age: int) -> float:
-        """How much of a step was measured, 0 the newest."""
-        return self.aligned.between(self.position - age - 1, self.position - age)[1]

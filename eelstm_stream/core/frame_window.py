@@ -93,7 +93,7 @@ class FrameWindow(NamedTuple):
         """The window, `(window, channel)`, oldest first; None while it fills."""
         return None if self.needed else np.stack([counts for _, counts in self.spectra])
 
-    def newest(self) -> tuple[Counts, float]:
+    def newest(self, _window: Counts | None) -> tuple[Counts, float]:
         """The newest spectrum, `(channel,)`, and its variance over mean in units of the camera's."""
         return self.kept[-1][1], self.variance_over_mean_factor
 

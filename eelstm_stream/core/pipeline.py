@@ -346,13 +346,14 @@ def _spectrum(state: Pipeline, spectrum: Spectrum, counts: Payload, now_ns: int)
 
 def _accepted(model: ModelMetadata, session: OpenSession, spectrum: Spectrum, prepared: Prepared) -> Accepted:
     window = session.window
-    newest, variance_factor = window.newest()
+    counts = window.counts()
+    newest, variance_factor = window.newest(counts)
     return Accepted(
         session=session.start,
         spectrum=spectrum,
         prepared=prepared,
         past=window,
-        window=window.counts(),
+        window=counts,
         history=window.history(),
         newest=newest,
         variance_over_mean=model.variance_over_mean * variance_factor,
