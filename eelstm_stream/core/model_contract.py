@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from eelstm_stream.core.baselines import Baseline, baselines_without_fit
 from eelstm_stream.core.phase import PhaseFunctional
+from eelstm_stream.core.phase_scale import UNKNOWN_SCALE, PhaseScale
 from eelstm_stream.core.stored_baselines import StoredBaselines
 from eelstm_stream.core.vectors import Vector
 from eelstm_stream.errors import UnusableInputError
@@ -111,6 +112,9 @@ class ModelMetadata(BaseModel):
         None,
         description="standard deviation of the phase measured on one training spectrum, from counting noise; absent in older files",
     )
+    phase_scale: PhaseScale | None = Field(
+        None, description="transformed fraction and scatter between specimens by phase; absent in older files"
+    )
     variance_over_mean: PositiveFinite = Field(
         description="noise model of the training data: the variance of counts summed over neighbouring channels = this × "
         "their mean; single channels have less where neighbours share counts"
@@ -145,6 +149,11 @@ class ModelMetadata(BaseModel):
     def phase(self) -> PhaseFunctional:
         """The phase functional on the model's axis, in double precision."""
         return PhaseFunctional(self.phase_numerator.astype(np.float64), self.phase_denominator.astype(np.float64))
+
+    @property
+    def scale(self) -> PhaseScale:
+        """What a phase says of the transformed fraction; in an older file, with a guess at how specimens scatter."""
+        return self.phase_scale or UNKNOWN_SCALE
 
     @property
     def baselines(self) -> Mapping[str, Baseline]:

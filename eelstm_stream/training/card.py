@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from eelstm_stream.core.model_contract import HorizonError, ModelMetadata
+from eelstm_stream.core.phase_scale import UNKNOWN_SCALE, PhaseScale
 from eelstm_stream.training.evaluation import Evaluation
 from eelstm_stream.training.labels import label
 from eelstm_stream.training.verdict import listed, verdict
@@ -79,8 +80,18 @@ def _phase(metadata: ModelMetadata) -> str:
     last = metadata.validation[-1]
     return (
         f"measured on one spectrum to ±{metadata.phase_noise:.3f} of counting noise; forecast {last.horizon} ahead against "
-        f"measured, root mean square {last.phase_rmse:.3f}"
+        f"measured, root mean square {last.phase_rmse:.3f}{_scale(metadata.phase_scale)}"
     )
+
+
+def _scale(scale: PhaseScale | None) -> str:
+    if scale is None or scale == UNKNOWN_SCALE:
+        return "; how it scatters between specimens is not known, for want of runs"
+    scatter = f"; pristine specimens lie ±{scale.start_scatter:.3f} about 0"
+    if not scale.from_truth:
+        return scatter
+    halfway = [knot for knot in scale.knots if knot.fraction <= 0.5][-1]
+    return f"{scatter}; where {halfway.fraction:g} is transformed it is {halfway.phase:.2f}"
 
 
 def _steps(horizons: Sequence[int]) -> str:

@@ -17,15 +17,17 @@ from eelstm_stream.core.alignment import Alignment
 from eelstm_stream.core.dose import normalisation
 from eelstm_stream.core.energy_axis import Rebinning
 from eelstm_stream.core.noise import noise_of_series, variance_over_mean
-from eelstm_stream.core.phase import PhaseFunctional, fit_phase
+from eelstm_stream.core.phase import PhaseFunctional
+from eelstm_stream.core.phase_scale import PhaseScale
 from eelstm_stream.core.preparation import Preparation
 from eelstm_stream.errors import UnusableInputError
 from eelstm_stream.io.recordings import Recording, counts_sha256, recording_sha256
 from eelstm_stream.training.conditions import Conditions
 from eelstm_stream.training.framing import Framed
+from eelstm_stream.training.phase_fit import cross_fitted_scale, phase_of_ends
 from eelstm_stream.training.recipe import Recipe
 
-FIRST_FRAMES = 8  # of a run, taken to be pristine; as many at its end to be transformed
+FIRST_FRAMES = 8  # of a run, taken to be pristine
 WHOLE_RUN_VALIDATION = 0.1  # share of the runs held out to stop the training by
 BLOCK_VALIDATION = 0.2  # share of each run, where there are too few runs to hold out one
 
@@ -59,6 +61,7 @@ class Fitted:
     low: float  # counts; the scaler's 0
     high: float  # counts; the scaler's 1
     phase: PhaseFunctional
+    phase_scale: PhaseScale
     phase_noise: float  # standard deviation of the phase of one spectrum
     variance_over_mean: float
     mean: NDArray[np.float32]  # (channel,) mean counts
@@ -162,11 +165,11 @@ def fit_to(runs: Sequence[PreparedRun], training: Sequence[Segment]) -> Fitted:
     Raises UnusableInputError where their first and last frames are alike, so that there is no change to forecast.
     """
     parts = [runs[s.run].counts[s.first : s.last] for s in training]
-    begins = [part[:FIRST_FRAMES] for part, s in zip(parts, training, strict=True) if s.first == 0]
-    ends = [part[-FIRST_FRAMES:] for part, s in zip(parts, training, strict=True) if s.last == len(runs[s.run].counts)]
+    numbers = sorted({s.run for s in training})
+    whole = [np.concatenate([part for part, s in zip(parts, training, strict=True) if s.run == run]) for run in numbers]
     frames = np.concatenate(parts)
     try:
-        phase = fit_phase(np.concatenate(begins), np.concatenate(ends))
+        phase = phase_of_ends(whole)
         noise = float(np.mean([variance_over_mean(part) for part in parts if len(part) >= 3]))
     except ValueError as error:
         raise UnusableInputError(f"the training runs cannot be used: {error}.") from None
@@ -174,10 +177,18 @@ def fit_to(runs: Sequence[PreparedRun], training: Sequence[Segment]) -> Fitted:
         low=float(frames.min()),
         high=float(frames.max()),
         phase=phase,
+        phase_scale=cross_fitted_scale(whole, [_fractions(runs[run], training, run) for run in numbers]),
         phase_noise=noise_of_series([phase(part) for part in parts]),
         variance_over_mean=noise,
         mean=frames.mean(axis=0, dtype=np.float64).astype(np.float32),
     )
+
+
+def _fractions(run: PreparedRun, training: Sequence[Segment], number: int) -> NDArray[np.float64] | None:
+    """True transformed fractions of a run's frames in its training segments, where they are known."""
+    if run.phase is None:
+        return None
+    return np.concatenate([run.phase[s.first : s.last] for s in training if s.run == number])
 
 
 def window_starts(frames: int, recipe: Framed) -> NDArray[np.int64]:

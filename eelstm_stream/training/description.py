@@ -59,6 +59,7 @@ def describe(
         phase_numerator=fitted.phase.numerator,
         phase_denominator=fitted.phase.denominator,
         phase_noise=fitted.phase_noise,
+        phase_scale=fitted.phase_scale,
         variance_over_mean=fitted.variance_over_mean,
         counts_low=fitted.low,
         counts_high=fitted.high,
