@@ -91,13 +91,17 @@ class Commanding:
 
     def snapshot(self, spectra: int = 0) -> list[Decoded]:
         """What the instrument tells a late joiner."""
+        return decode_snapshot(self.ask(encode_snapshot_request(spectra)))
+
+    def ask(self, frame: bytes) -> list[bytes]:
+        """Send any bytes to the socket for late joiners, and wait for the answer."""
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         try:
             socket = snapshot_client(context, self._endpoints["snapshot"])
             assert socket.poll(WITHIN_S * 1000, zmq.POLLOUT)
-            socket.send(encode_snapshot_request(spectra))
+            socket.send(frame)
             assert socket.poll(WITHIN_S * 1000)
-            return decode_snapshot(socket.recv_multipart())
+            return socket.recv_multipart()
         finally:
             context.destroy(linger=0)
 

@@ -5,6 +5,7 @@ Run it, and command it as any other instrument. To make it yours, replace `Micro
 
 import json
 import math
+import re
 import signal
 import time
 import uuid
@@ -98,9 +99,12 @@ class Adapter:
 
     def answer_late_joiner(self, sender, request, *_):
         try:
-            wanted = max(0, min(256, int(json.loads(request)["spectra"])))
-        except (ValueError, KeyError, TypeError):
-            reply = {"schema": "eelstm.snapshot_reply/1", "messages": 0, "refused": "ask for a number of spectra"}
+            asked = json.loads(request)["spectra"]
+            wanted = asked if type(asked) is int and 0 <= asked <= 256 else None
+        except (ValueError, KeyError, TypeError, RecursionError):
+            wanted = None
+        if wanted is None:
+            reply = {"schema": "eelstm.snapshot_reply/1", "messages": 0, "refused": "ask for 0 to 256 spectra"}
             self.sockets["snapshot"].send_multipart([sender, json.dumps(reply).encode()])
             return
         messages = [self.start, *list(self.newest)[max(0, len(self.newest) - wanted) :]]
@@ -137,9 +141,10 @@ class Adapter:
 
     # Dose
 
-    def look(self):
+    def look(self, on=None):
+        """Add up the dose until now. on: whether the beam was, where that has just changed."""
         now_ns = time.monotonic_ns()
-        if not self.microscope.blanked:
+        if on or (on is None and not self.microscope.blanked):
             self.dose_pC += self.microscope.current_pA * (now_ns - self.looked_ns) / 1e9
         self.looked_ns = now_ns
 
@@ -241,8 +246,8 @@ class Adapter:
         return min(self.lease["ends_mono_ns"], self.looked_ns + left_pC / self.microscope.current_pA * 1e9)
 
     def blank(self, why):
-        self.look()
-        self.microscope.blanked = True
+        was_on, self.microscope.blanked = not self.microscope.blanked, True  # before all that could fail
+        self.look(was_on)
         self.ordered, self.lease, self.why_blanked = self.ordered | {"blanked": True}, None, why
         if self.frame is not None:
             seq, self.frame = self.frame["seq"], None
@@ -295,23 +300,40 @@ TYPES = {
 REQUIRED = {"schema", "session", "seq", "sent_mono_ns", "expires_mono_ns"}
 
 
+NAME = re.compile("[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
+MOST = {"seq": 2**53 - 1, "sent_mono_ns": 2**63 - 1, "expires_mono_ns": 2**63 - 1}
+
+
+def fits(field, value):
+    """Whether this can stand in this field. Bounds keep out NaN, infinity, and integers that are no float any more."""
+    if TYPES[field] is float:
+        return type(value) in (int, float) and 0 < value < 1e300
+    if TYPES[field] is int:
+        return type(value) is int and 0 <= value <= MOST[field]
+    return type(value) is TYPES[field] and (field != "session" or NAME.fullmatch(value) is not None)
+
+
+def once(pairs):
+    """A JSON object; a field that stands twice in it is said two ways, and readers differ in which they believe."""
+    if len(fields := dict(pairs)) < len(pairs):
+        raise Refused("malformed", "a field stands twice.")
+    return fields
+
+
 def understood(told):
     """A command, checked for all that can be checked without an instrument. JSON knows no NaN, but Python reads it."""
     try:
         [frame] = told
-        command = json.loads(frame)
-    except ValueError:
+        command = json.loads(frame, object_pairs_hook=once)
+    except (ValueError, RecursionError):
         raise Refused("malformed", "a command is one frame of JSON.") from None
     if not isinstance(command, dict) or command.get("schema") != "eelstm.command/1":
         raise Refused("malformed", "this program speaks eelstm.command/1.")
     if strange := set(command) - set(TYPES) or REQUIRED - set(command):
-        raise Refused("malformed", f"not understood, or missing: {', '.join(sorted(strange))[:200]}.")
+        raise Refused("malformed", f"not understood, or missing: {ascii(sorted(strange))[:200]}.")
     for field, value in command.items():
-        wanted = (int, float) if TYPES[field] is float else (TYPES[field],)
-        if type(value) not in wanted:
-            raise Refused("malformed", f"{field} is no {TYPES[field].__name__}.")
-        if TYPES[field] is float and not 0 < value < math.inf:
-            raise Refused("malformed", f"{field} is not a positive number.")
+        if not fits(field, value):
+            raise Refused("malformed", f"{field} is not what it must be.")
     if not command.keys() & {"dwell_s", "beam_current_pA", "blanked"}:
         raise Refused("malformed", "the command orders nothing.")
     if (command.get("blanked") is False) > ("lease_s" in command) or (command.get("blanked") and "lease_s" in command):
@@ -325,8 +347,8 @@ def named(told):
     """Session and number of a command, as far as they can be read: so that its sender knows which one is answered."""
     try:
         command = json.loads(told[0])
-        return {key: command[key] for key in ("session", "seq") if type(command[key]) is TYPES[key]}
-    except (ValueError, KeyError, TypeError, IndexError):
+        return {key: command[key] for key in ("session", "seq") if key in command and fits(key, command[key])}
+    except (ValueError, TypeError, IndexError, RecursionError):
         return {}
 
 

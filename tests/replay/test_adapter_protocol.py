@@ -22,9 +22,10 @@ from typing import Any
 import pytest
 
 from eelstm_stream.io.children import Child
-from eelstm_stream.wire.codec import Decoded
+from eelstm_stream.wire.codec import Decoded, WireError, decode_snapshot
 from eelstm_stream.wire.messages import Gap, InstrumentStatus, SessionEnd, SessionStart, Spectrum
 from tests.commanding import Commanding
+from tests.no_commands import NO_COMMANDS
 from tests.programs import ANY_PORT, WITHIN_S
 
 HOW_TO = Path(__file__).parents[2] / "docs" / "how-to"
@@ -240,24 +241,36 @@ def test_the_same_command_acts_once(microscope):
     assert again.acknowledgement.beam.readback.blanked
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        {"dwell_s": float("nan")},
-        {"beam_current_pA": float("inf")},
-        {"beam_current_pA": -5.0},
-        {"blanked": False},
-        {"blanker": False},
-        {"schema": "eelstm.command/9"},
-    ],
-    ids=["NaN", "infinite", "negative", "no lease", "unknown field", "unknown version"],
-)
-def test_what_is_no_command_is_refused_as_malformed(microscope, damage):
+@pytest.mark.parametrize("damage", NO_COMMANDS.values(), ids=NO_COMMANDS)
+def test_what_is_no_command_is_refused_as_malformed_and_the_next_one_obeyed(microscope, damage):
     header = json.loads(microscope.command(dwell_s=0.1).model_dump_json(by_alias=True, exclude_none=True))
-    refused = microscope.say(json.dumps(header | damage).encode())
+    refused = microscope.say(damage(header))
     assert (refused.outcome, refused.limit) == ("refused", "malformed")
-    assert (refused.session, refused.seq) == (header["session"], header["seq"])
     assert refused.beam.readback.blanked
+    assert microscope.tell(dwell_s=0.1).outcome == "accepted"
+
+
+@pytest.mark.parametrize("damage", [NO_COMMANDS[name] for name in ("NaN", "on, by zero", "unknown field")])
+def test_what_is_no_command_is_refused_by_its_number_where_that_can_be_read(microscope, damage):
+    header = json.loads(microscope.command(dwell_s=0.1).model_dump_json(by_alias=True, exclude_none=True))
+    refused = microscope.say(damage(header))
+    assert (refused.session, refused.seq) == (header["session"], header["seq"])
+
+
+def test_null_is_no_word_for_letting_the_beam_on(microscope):
+    header = json.loads(microscope.command(dwell_s=0.1).model_dump_json(by_alias=True, exclude_none=True))
+    answer = microscope.say(json.dumps(header | {"blanked": None, "lease_s": 5.0}).encode())
+    assert answer.beam.ordered.blanked
+    assert microscope.tell(dwell_s=0.1).beam.readback.blanked
+
+
+@pytest.mark.parametrize("asked", [b"[" * 60_000, b'{"spectra": Infinity}', b'{"spectra": "8"}', b"7", b"", b"\xff"])
+def test_what_is_no_request_of_a_late_joiner_is_refused_and_the_next_one_answered(microscope, asked):
+    schema = b'{"schema": "eelstm.snapshot_request/1", "spectra": '
+    for frame in (asked, asked.replace(b'{"spectra": ', schema)):
+        with pytest.raises(WireError, match="refused"):
+            decode_snapshot(microscope.ask(frame))
+    assert microscope.start().session == microscope.session
 
 
 # Leases
