@@ -44,6 +44,10 @@ def serve(
     sha256: Annotated[
         str | None, typer.Option(help="Hash that the model must have.", show_default="the one beside the file")
     ] = None,
+    window_domain: Annotated[
+        str | None,
+        typer.Option(help="What a step is: frame, dose, or auto.", show_default="dose where the current is known"),
+    ] = None,
     config: Config = None,
     as_json: Json = False,
     with_parent: WithParent = False,
@@ -64,6 +68,7 @@ def serve(
         instrument=instrument,
         model=model,
         sha256=sha256,
+        window_domain=window_domain,
     )
     opened = open_model(Path(settings.model) if settings.model else SHIPPED_MODEL, settings.sha256)
     with Stop(with_parent=with_parent) as stop:

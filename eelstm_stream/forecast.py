@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from eelstm_stream.core.dose import normalisation
 from eelstm_stream.core.forecast_series import ForecastSeries, flags_of
 from eelstm_stream.core.pipeline import Accepted, Refused, SessionRefused
 from eelstm_stream.core.preparation import Preparation
+from eelstm_stream.core.window import WindowDomain
 from eelstm_stream.errors import UnusableInputError, UsageError
 from eelstm_stream.io.announce import printable
 from eelstm_stream.io.model_file import Model
@@ -37,20 +39,22 @@ def forecast_recording(
     recording: Recording,
     *,
     at: int | None = None,
+    window_domain: WindowDomain = "auto",
     report: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> tuple[ForecastSeries, tuple[RefusedFrame, ...]]:
     """Forecast from every window of a recording, or from the one that ends `at` a frame (from 0).
 
-    The second of the pair are frames that the service would refuse. report: told how many frames are done, of how many.
+    window_domain: as the service's setting. The second of the pair are frames that the service would refuse. report: told how many frames are done, of how many.
     Raises UnusableInputError where the model can't use the recording or no forecast comes of it, UsageError for a frame
-    that is not there or comes before the first window is full.
+    that is not there.
     """
-    _require_frame(at, recording, model)
+    _require_frame(at, recording)
     start = _session_start(recording)
-    state, events = pipeline.step(pipeline.new_pipeline(model.metadata), start, None, 0)
+    state, events = pipeline.step(pipeline.new_pipeline(model.metadata, window_domain), start, None, 0)
     for event in events:
         if isinstance(event, SessionRefused):
             raise UnusableInputError(event.reason)
+    needed = 0  # spectra until the window is full
     frames = len(recording.counts) if at is None else at + 1
     refused: list[RefusedFrame] = []
     made = _Made(model)
@@ -59,12 +63,17 @@ def forecast_recording(
         for event in events:
             if isinstance(event, Refused):
                 refused.append(RefusedFrame(frame, event.reason))
-            elif isinstance(event, Accepted) and at in (None, frame):
-                made.take(event)
+            elif isinstance(event, Accepted):
+                needed = event.needed
+                if at in (None, frame):
+                    made.take(event)
         report(frame + 1, frames)
     made.infer()
     if not made.from_seq:
-        raise UnusableInputError(_why_none(recording, model, refused, at))
+        if at is not None and needed and not refused:
+            window = f"the window of {model.metadata.name}, {model.metadata.window} steps"
+            raise UsageError(f"--at is {at}, and {window}, is full {needed} frame{'s' if needed > 1 else ''} later.")
+        raise UnusableInputError(_why_none(recording, model, refused, at, needed))
     meta = model.metadata
     series = ForecastSeries(
         counts=np.concatenate(made.counts),
@@ -76,7 +85,7 @@ def forecast_recording(
         model_sha256=model.sha256,
         trained_on=meta.trained_on,
         window=meta.window,
-        window_domain=meta.window_domain,
+        window_domain=made.domain,
         reference_dwell_s=meta.reference_dwell_s,
         reference_dose_pC=meta.reference_dose_pC,
         simulated=recording.simulated,
@@ -89,7 +98,8 @@ def forecast_recording(
 def prepared_recording(model: Model, recording: Recording) -> Recording:
     """A recording as the model sees it: at the reference dose, on the model's energy axis, aligned to its reference.
 
-    What is forecast is such spectra, so this is what to hold forecasts against. Raises UnusableInputError where the recording
+    What a window on frames forecasts is such spectra, so this is what to hold its forecasts against; with the window on dose,
+    as long as the frames have about the reference dose. Raises UnusableInputError where the recording
     does not cover the model's axis.
     """
     meta = model.metadata
@@ -128,6 +138,7 @@ class _Made:
         self.quality: list[tuple[QualityFlag, ...]] = []
         self.counts: list[NDArray[np.float32]] = []  # (batch, horizon, channel) each
         self.phase: list[NDArray[np.float32]] = []  # (batch, horizon) each
+        self.domain: Literal["frame", "dose"] = "frame"
         self._model = model
         self._windows: list[NDArray[np.float32]] = []
         self._histories: list[NDArray[np.float32]] = []
@@ -135,6 +146,7 @@ class _Made:
     def take(self, accepted: Accepted) -> None:
         if accepted.window is None:
             return
+        self.domain = accepted.domain
         self.from_seq.append(accepted.spectrum.seq)
         self.quality.append(accepted.quality)
         self._windows.append(accepted.window)
@@ -151,25 +163,23 @@ class _Made:
         self._windows, self._histories = [], []
 
 
-def _require_frame(at: int | None, recording: Recording, model: Model) -> None:
-    frames, window = len(recording.counts), model.metadata.window
+def _require_frame(at: int | None, recording: Recording) -> None:
+    frames = len(recording.counts)
     if at is not None and not 0 <= at < frames:
         raise UsageError(f"--at is {at}, and {recording.name} has the frames 0 to {frames - 1}.")
-    if frames < window:
-        raise UnusableInputError(
-            f"{recording.name} has {frames} frames, and a window of {model.metadata.name} has {window}."
-        )
-    if at is not None and at < window - 1:
-        raise UsageError(f"--at is {at}, and the first window, of {window} frames, ends at frame {window - 1}.")
 
 
-def _why_none(recording: Recording, model: Model, refused: list[RefusedFrame], at: int | None) -> str:
+def _why_none(recording: Recording, model: Model, refused: list[RefusedFrame], at: int | None, needed: int) -> str:
     if at is not None and refused:
         return f"there is no forecast at frame {at} of {recording.name}: {refused[-1].reason}."
-    first = f"; the first: {refused[0].reason}" if refused else ""
+    frames = len(recording.counts)
+    if refused:
+        why = f"{len(refused)} of {frames} were refused; the first: {refused[0].reason}"
+    else:
+        why = f"it lacks {needed} more like the last"
     return (
-        f"{recording.name} has no {model.metadata.window} usable frames in a row: {len(refused)} of "
-        f"{len(recording.counts)} were refused{first}."
+        f"{recording.name} has {frames} frames, and nowhere enough usable ones in a row for a window of "
+        f"{model.metadata.name}, {model.metadata.window} steps: {why}."
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
 import typer
 
@@ -31,6 +31,10 @@ def forecast(
         float | None, typer.Option(help="Exposure per spectrum, s, in place of what the file says.")
     ] = None,
     current: Annotated[float | None, typer.Option(help="Probe current, pA, in place of what the file says.")] = None,
+    window_domain: Annotated[
+        str | None,
+        typer.Option(help="What a step is: frame, dose, or auto.", show_default="dose where the current is known"),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file if it is there.")] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object, and nothing else, on stdout.")
@@ -40,6 +44,7 @@ def forecast(
     from rich.console import Console  # noqa: PLC0415
     from rich.progress import Progress  # noqa: PLC0415
 
+    from eelstm_stream.core.window import WindowDomain  # noqa: PLC0415
     from eelstm_stream.errors import UsageError  # noqa: PLC0415
     from eelstm_stream.forecast import forecast_recording  # noqa: PLC0415
     from eelstm_stream.io.forecast_files import save_forecasts  # noqa: PLC0415
@@ -50,6 +55,8 @@ def forecast(
 
     if output.exists() and not force:
         raise UsageError(f"{output} exists: choose another name, or overwrite it with --force.")
+    if window_domain not in (None, *get_args(WindowDomain)):
+        raise UsageError(f"--window-domain is {window_domain}, and it can be {', '.join(get_args(WindowDomain))}.")
     require_writable(output, overwrite=force)
     opened = open_model(model or SHIPPED_MODEL, sha256)
     recording = load_recording(run, dwell_s=dwell, beam_current_pA=current)
@@ -57,7 +64,11 @@ def forecast(
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("forecasting", total=len(recording.counts))
         series, refused = forecast_recording(
-            opened, recording, at=at, report=lambda done, of: progress.update(task, completed=done, total=of)
+            opened,
+            recording,
+            at=at,
+            window_domain=cast(WindowDomain, window_domain or "auto"),
+            report=lambda done, of: progress.update(task, completed=done, total=of),
         )
     save_forecasts(series, output, overwrite=force)
     said = json.dumps(_figures(output, run, series, refused)) if as_json else _report(output, run, series, refused)

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from eelstm_stream.core.dose import frame_dose_pC
 from eelstm_stream.core.pipeline import frame_period_s
 from eelstm_stream.wire.messages import EnergyAxis, Forecast, QualityFlag, SessionStart
 
@@ -20,7 +21,7 @@ class ForecastSeries:
     counts: NDArray[np.float32]  # (forecast, horizon, channel), counts at the reference dose
     phase: NDArray[np.float64]  # (forecast, horizon), damage coordinate
     from_seq: NDArray[np.int64]  # (forecast,), newest spectrum of each window, rising
-    horizons: tuple[int, ...]  # steps ahead; 1 is the next spectrum
+    horizons: tuple[int, ...]  # steps ahead; 1 is the next spectrum, or the next reference dose
     energy_axis: EnergyAxis
     model_name: str
     model_sha256: str
@@ -44,10 +45,13 @@ class ForecastSeries:
 
     @property
     def step_s(self) -> float:
-        """Time from one spectrum to the next, s; where the session is unknown, the dwell that the model was trained at."""
+        """Time that a step takes as the session began, s; where it is unknown, the dwell that the model was trained at."""
         if self.session is None:
             return self.reference_dwell_s
-        return frame_period_s(self.session, self.session.dwell_s)
+        period_s = frame_period_s(self.session, self.session.dwell_s)
+        if self.window_domain == "frame" or self.session.beam_current_pA is None:
+            return period_s
+        return period_s * self.reference_dose_pC / frame_dose_pC(self.session.beam_current_pA, self.session.dwell_s)
 
     @property
     def reference_current_pA(self) -> float | None:

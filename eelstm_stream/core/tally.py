@@ -23,6 +23,8 @@ RATE_OVER_S = 5.0
 LATENCIES_KEPT = 200_000  # enough for exact percentiles of any benchmark here
 PHASES_KEPT = 400
 SESSIONS_KEPT = 10_000
+FIRST_DOSES = 1000  # spectra: as many as fill a window of 8 with frames of a hundredth of its reference dose, and more
+ROUNDED = 1e-6
 
 
 @dataclass(slots=True)
@@ -34,10 +36,14 @@ class SessionTally:
     last_seq: int = -1
     last_from_seq: int = -1
     noise_floor: float | None = None
+    filling: int | None = (
+        None  # spectra that a window on dose takes before the first forecast; of frames it is a fixed number
+    )
 
     def missed(self, window: int) -> int:
         """Spectra that came when the window was full and got no forecast."""
-        return max(0, self.spectra - (window - 1) - self.forecasts)
+        filling = window - 1 if self.filling is None else self.filling
+        return max(0, self.spectra - filling - self.forecasts)
 
 
 @dataclass(slots=True)
@@ -78,6 +84,8 @@ class Tally:
                 session = self._session(message.session)
                 session.spectra += 1
                 session.last_seq = max(session.last_seq, message.seq)
+                if message.dose_pC is not None and len(session.first_doses_pC) < FIRST_DOSES:
+                    session.first_doses_pC.append(message.dose_pC)
                 _remember(self._spectrum_times_s, recv_mono_ns / 1e9)
             case Summary():
                 self._take_forecast(message, recv_mono_ns)
@@ -93,6 +101,8 @@ class Tally:
             return  # a restarted forecaster may say again what it said before
         session.last_from_seq = message.from_seq
         session.forecasts += 1
+        if message.window_domain == "dose":
+            session.window_dose_pC = message.window * message.reference_dose_pC
         self.forecasts += 1
         self.window = message.window
         if self.newest is not None and self.newest.session != message.session:

@@ -156,14 +156,14 @@ def test_a_frame_that_the_service_would_refuse_is_named(model: Model, recording:
 def test_what_cannot_be_forecast_is_one_line(model: Model, recording: Recording) -> None:
     with pytest.raises(UsageError, match="frames 0 to 29"):
         forecast_recording(model, recording, at=FRAMES)
-    with pytest.raises(UsageError, match="ends at frame 7"):
+    with pytest.raises(UsageError, match=r"8 steps, is full 1 frame later"):
         forecast_recording(model, recording, at=6)
     with pytest.raises(UnusableInputError, match="7 frames"):
         forecast_recording(model, replace_frames(recording, np.arange(7)))
     with pytest.raises(UnusableInputError, match=r"run 7\.dm4.*covers 525"):
         forecast_recording(model, replace(recording, energy_axis=CAMERA.model_copy(update={"offset_eV": 525.0})))
     recording.counts[:, 0] = -1
-    with pytest.raises(UnusableInputError, match=r"no 8 usable frames in a row.*negative"):
+    with pytest.raises(UnusableInputError, match=r"nowhere enough usable ones in a row.*negative"):
         forecast_recording(model, recording)
 
 
@@ -191,7 +191,7 @@ def axis_of(signal: Any, name: str) -> tuple[list[float], str]:
 def test_axes_say_from_which_frame_how_far_ahead_and_at_which_energy(
     hs: ModuleType, tmp_path: Path, recording: Recording, horizons: tuple[int, ...], ahead_s: list[float]
 ) -> None:
-    series, _ = forecast_recording(model_with(tmp_path, *horizons), recording)
+    series, _ = forecast_recording(model_with(tmp_path, *horizons), recording, window_domain="frame")
     signal = forecast_signal(series)
     assert type(signal).__name__ == "EELSSpectrum"
     assert signal.data.shape == (FRAMES - WINDOW + 1, len(horizons), AXIS.size)
@@ -218,8 +218,26 @@ def test_a_gap_leaves_unequal_steps_between_windows(model: Model, recording: Rec
 
 
 def test_ahead_is_in_dose_where_the_window_is(model: Model, recording: Recording) -> None:
-    series, _ = forecast_recording(model, recording, at=20)
-    assert axis_of(forecast_signal(replace(series, window_domain="dose")), "ahead") == ([92.0, 736.0], "pC")
+    for recorded, step_s in ((recording, 0.4), (replace(recording, dwell_s=recording.dwell_s / 2), 0.4)):
+        series, _ = forecast_recording(model, recorded, at=20)
+        assert (series.window_domain, series.step_s) == ("dose", pytest.approx(step_s))  # at half the dwell two frames
+        assert axis_of(forecast_signal(series), "ahead") == ([92.0, 736.0], "pC")
+    unknown, _ = forecast_recording(model, replace(recording, beam_current_pA=None), at=20)
+    assert (unknown.window_domain, axis_of(forecast_signal(unknown), "ahead")) == ("frame", ([0.4, 3.2], "s"))
+
+
+def test_half_the_dwell_needs_twice_the_frames_and_forecasts_the_same(model: Model, recording: Recording) -> None:
+    halves = replace(
+        recording,
+        counts=np.repeat(recording.counts / 2, 2, axis=0) * np.tile([[0.999], [1.001]], (FRAMES, 1)).astype(np.float32),
+        dwell_s=np.full(2 * FRAMES, 0.2),
+        beam_current_pA=np.full(2 * FRAMES, 230.0),
+    )
+    whole, _ = forecast_recording(model, recording)
+    split, _ = forecast_recording(model, halves)
+    assert split.from_seq.tolist() == list(range(2 * WINDOW - 1, 2 * FRAMES))
+    np.testing.assert_allclose(split.counts[::2], whole.counts, rtol=0.02)
+    assert split.quality == ()
 
 
 def test_a_single_forecast_has_no_axis_of_frames(model: Model, recording: Recording) -> None:
@@ -257,8 +275,8 @@ def test_metadata_say_what_it_is_and_how_it_came_about(
 def test_counts_dwell_and_current_go_together(model: Model, recording: Recording) -> None:
     """Half the dwell gives half the counts; the forecast is at the reference dose, and says so where exspy looks."""
     half = replace(recording, counts=recording.counts / 2, dwell_s=recording.dwell_s / 2)
-    whole = forecast_signal(forecast_recording(model, recording, at=20)[0])
-    signal = forecast_signal(forecast_recording(model, half, at=20)[0])
+    whole = forecast_signal(forecast_recording(model, recording, at=20, window_domain="frame")[0])
+    signal = forecast_signal(forecast_recording(model, half, at=20, window_domain="frame")[0])
     np.testing.assert_allclose(signal.data, whole.data, rtol=1e-5)
     assert signal.metadata.Acquisition_instrument.TEM.Detector.EELS.dwell_time == 0.4
     assert signal.metadata.eelstm_forecast.source.dwell_s == 0.2
@@ -276,7 +294,9 @@ def test_a_recording_as_the_model_sees_it_is_what_forecasts_are_held_against(
     assert seen.beam_current_pA is not None
     np.testing.assert_allclose(seen.beam_current_pA, 230.0)
     np.testing.assert_allclose(seen.counts, prepared_recording(model, recording).counts, rtol=1e-5)
-    series, _ = forecast_recording(model, weak)  # of a model that forecasts the mean of its window
+    series, _ = forecast_recording(
+        model, weak, window_domain="frame"
+    )  # of a model that forecasts the mean of its window
     for row, newest in enumerate(series.from_seq):
         window = seen.counts[newest - WINDOW + 1 : newest + 1]
         np.testing.assert_allclose(series.counts[row, 0], window.mean(axis=0), rtol=1e-5)

@@ -68,6 +68,16 @@ def test_a_forecast_that_did_not_come_is_missed():
     assert (tally.forecasts, tally.missed) == (10, 3)
 
 
+@pytest.mark.parametrize(("dose_pC", "filling"), [(92.0, 7), (88.0, 8), (1.84, 399), (184.0, 3)])
+def test_a_window_on_dose_is_filled_by_dose(dose_pC, filling):
+    on_dose = {"window_domain": "dose", "reference_dose_pC": 92.0}
+    spectra = [spectrum(seq).model_copy(update={"dose_pC": dose_pC}) for seq in range(450)]
+    every = heard(*spectra, *(summary(seq, **on_dose) for seq in range(filling, 450)))
+    assert every.missed == 0
+    all_but_one = heard(*spectra, *(summary(seq, **on_dose) for seq in range(filling + 1, 450)))
+    assert all_but_one.missed == 1
+
+
 @examples(50)
 @given(st.lists(st.tuples(st.integers(0, 30), st.sets(st.integers(7, 29))), max_size=5))
 def test_what_is_missed_in_one_session_is_not_made_up_for_by_another(sessions):
