@@ -7,11 +7,9 @@ is to be said about sessions and losses waits in the same queue, so that everyth
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import partial
 from typing import Any, ClassVar
 
@@ -21,7 +19,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from eelstm_stream.core import pipeline
-from eelstm_stream.core.phase import PhaseFunctional
+from eelstm_stream.core.forecast_message import forecast_fields
 from eelstm_stream.core.pipeline import (
     Accepted,
     Lost,
@@ -62,7 +60,6 @@ from eelstm_stream.wire.messages import (
     Counters,
     Forecast,
     InstrumentName,
-    Interval,
     Message,
     Payload,
     Sha256,
@@ -75,7 +72,6 @@ MAX_BATCH = 64  # beyond it a batch gains nothing more (measured), and the first
 HEARTBEAT_S = 1.0
 SNAPSHOT_RETRY_S = 1.0
 NO_SESSION = "none"
-Z_95 = 1.96  # two-sided 95 % of a normal distribution
 
 
 class ServeSettings(Settings):
@@ -366,28 +362,11 @@ class Forecaster:
         came_true: tuple[CameTrue, ...],
         latency: StageLatency,
     ) -> None:
-        model, spectrum, start = self._model.metadata, accepted.spectrum, accepted.session
-        common: dict[str, Any] = {
-            "from_seq": spectrum.seq,
-            "spectrum_sent_mono_ns": spectrum.sent_mono_ns,
-            "clock_id": start.clock_id,
-            "model_name": model.name,
+        model, start = self._model.metadata, accepted.session
+        common: dict[str, Any] = forecast_fields(model, self._phase, accepted, phase) | {
             "model_sha256": self._model.sha256,
-            "window": model.window,
-            "horizons": model.horizons,
-            "valid_at": tuple(
-                spectrum.acquired_at + timedelta(seconds=accepted.starts_after_s(h)) for h in model.horizons
-            ),
-            "window_domain": accepted.domain,
-            "reference_dose_pC": model.reference_dose_pC,
-            "reference_dwell_s": model.reference_dwell_s,
-            "simulated": start.source == "simulation",
-            "trained_on": model.trained_on,
-            "phase_now": _phase_now(self._phase, accepted),
-            "phase": tuple(_interval(float(p), v.phase_rmse) for p, v in zip(phase, model.validation, strict=True)),
             "came_true": came_true,
             "skill": self._verification.skill,
-            "quality": accepted.quality,
             "latency": latency,
         }
         self._forecasts += 1
@@ -428,12 +407,3 @@ def _windows(batch: list[_Due]) -> tuple[list[NDArray[np.float32]], list[NDArray
     """Full windows `(window, channel)` of a batch, and the histories `(channel,)` that go with them."""
     full = [(d.accepted.window, d.accepted.history) for d in batch if d.accepted.window is not None]
     return [window for window, _ in full if window is not None], [history for _, history in full]
-
-
-def _phase_now(phase: PhaseFunctional, accepted: Accepted) -> Interval | None:
-    value, deviation = phase.measure(accepted.newest, accepted.variance_over_mean)
-    return _interval(value, deviation) if math.isfinite(value) and math.isfinite(deviation) else None
-
-
-def _interval(value: float, deviation: float) -> Interval:
-    return Interval(value=value, low=value - Z_95 * deviation, high=value + Z_95 * deviation)

@@ -94,6 +94,11 @@ class DoseWindow(NamedTuple):
         return math.ceil(lacking / self.frame_steps - SAME) if lacking else 0
 
     @property
+    def measured_steps(self) -> float:
+        """Dose that the session's spectra measured so far, steps."""
+        return float(self.aligned.measured[-1])
+
+    @property
     def steps_a_period(self) -> float:
         """Dose from one frame's beginning to the next one's, as they come now."""
         return self.frame_steps + self.pause_steps

@@ -39,6 +39,11 @@ class FrameWindow(NamedTuple):
         return 1.0
 
     @property
+    def measured_steps(self) -> float:
+        """Spectra of the session so far."""
+        return float(self.taken_in)
+
+    @property
     def steps_a_period(self) -> float:
         """Steps from one spectrum's beginning to the next one's."""
         return 1.0

@@ -33,6 +33,7 @@ from eelstm_stream.core.fitness import contract_fault, measurement_fault, scale_
 from eelstm_stream.core.model_contract import ModelMetadata
 from eelstm_stream.core.preparation import Preparation, Prepared
 from eelstm_stream.core.quality import quality_of
+from eelstm_stream.core.session_phase import SessionPhase
 from eelstm_stream.core.window import Window, WindowDomain, new_window, require_servable, step_s
 from eelstm_stream.errors import UnusableInputError
 from eelstm_stream.wire.messages import (
@@ -100,6 +101,7 @@ class Accepted:
     variance_over_mean: float  # of `newest`, by the model's noise model
     needed: int  # spectra until the window is full; 0 where there is a window
     quality: tuple[QualityFlag, ...]
+    phase: SessionPhase | None = None  # this session's scale of phase; None where the model brings none
 
     @property
     def domain(self) -> Literal["frame", "dose"]:
@@ -159,6 +161,7 @@ class OpenSession(NamedTuple):
     preparation: Preparation
     window: Window
     standing_flags: tuple[QualityFlag, ...]  # true of every spectrum of the session
+    phase: SessionPhase | None = None
     accepted: tuple[int, ...] = ()  # newest seqs taken into the window
     newest_seq: int = -1
     previous: Payload | None = None  # newest accepted payload as received, to tell a frozen camera
@@ -243,7 +246,8 @@ def _open(state: Pipeline, start: SessionStart, now_ns: int) -> tuple[Pipeline, 
         refused = state._replace(session=None, refused_session=start.session, counters=NOTHING_YET)
         return refused, [SessionRefused(start, str(error))]
     flags = _standing_flags(state.model, start, preparation)
-    session = OpenSession(start, preparation, window, flags, last_arrival_ns=now_ns)
+    phase = SessionPhase.new(state.model)
+    session = OpenSession(start, preparation, window, flags, phase, last_arrival_ns=now_ns)
     opened = state._replace(session=session, refused_session=None, counters=NOTHING_YET)
     return opened, [SessionOpened(start, window.needed)]
 
@@ -340,25 +344,31 @@ def _spectrum(state: Pipeline, spectrum: Spectrum, counts: Payload, now_ns: int)
         accepted=(*session.accepted, spectrum.seq)[-REPEATS_KEPT:],
         newest_dwell_s=spectrum.dwell_s,
     )
-    accepted = _accepted(state.model, session, spectrum, prepared)
+    session, accepted = _accepted(state.model, session, spectrum, prepared)
     return _count(state._replace(session=session), spectra=1), [*events, accepted]
 
 
-def _accepted(model: ModelMetadata, session: OpenSession, spectrum: Spectrum, prepared: Prepared) -> Accepted:
+def _accepted(
+    model: ModelMetadata, session: OpenSession, spectrum: Spectrum, prepared: Prepared
+) -> tuple[OpenSession, Accepted]:
     window = session.window
-    counts = window.counts()
+    counts, history = window.counts(), window.history()
     newest, variance_factor = window.newest(counts)
-    return Accepted(
+    phase = session.phase and session.phase.with_spectrum(
+        model, spectrum, history, window.measured_steps, model.variance_over_mean
+    )
+    return session._replace(phase=phase), Accepted(
         session=session.start,
         spectrum=spectrum,
         prepared=prepared,
         past=window,
         window=counts,
-        history=window.history(),
+        history=history,
         newest=newest,
         variance_over_mean=model.variance_over_mean * variance_factor,
         needed=window.needed,
         quality=(*session.standing_flags, *quality_of(model, spectrum, window, prepared.shift, newest)),
+        phase=phase,
     )
 
 
