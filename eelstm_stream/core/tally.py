@@ -36,13 +36,15 @@ class SessionTally:
     last_seq: int = -1
     last_from_seq: int = -1
     noise_floor: float | None = None
-    filling: int | None = (
-        None  # spectra that a window on dose takes before the first forecast; of frames it is a fixed number
-    )
+    window_dose_pC: float | None = None  # that fills the window, where it runs on dose
+    first_doses_pC: list[float] = field(default_factory=list)  # of the session's first spectra, where they say it
 
     def missed(self, window: int) -> int:
         """Spectra that came when the window was full and got no forecast."""
-        filling = window - 1 if self.filling is None else self.filling
+        filling = window - 1
+        if self.window_dose_pC is not None:
+            doses_pC = np.cumsum(self.first_doses_pC)
+            filling = int(np.count_nonzero(doses_pC < self.window_dose_pC * (1 - ROUNDED)))
         return max(0, self.spectra - filling - self.forecasts)
 
 
