@@ -480,6 +480,8 @@ class ControllerStatus(Message):
     proposals: Count = Field(0, description="published in this session")
     fallbacks: Count = Field(0, description="solves that failed, so that the plan before went on")
     discarded: Count = Field(0, description="forecasts not used: stale, absurd, not finite, of another session")
+    discarded_by: dict[Name, Count] = Field({}, max_length=64, description="the same by reason")
+    discarded_why: Text = Field("", description="why the newest of them was not used, in one sentence")
     solve_ns: Nanoseconds | None = Field(None, description="time of the newest solve, ns")
 
 
