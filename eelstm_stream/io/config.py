@@ -16,7 +16,7 @@ from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSett
 
 from eelstm_stream.errors import UsageError
 
-TABLES = ("serve", "sim", "usim", "listen", "control", "guard", "dashboard")
+TABLES = ("serve", "sim", "usim", "listen", "control", "guard", "operator", "dashboard")
 
 
 class Settings(BaseSettings):
