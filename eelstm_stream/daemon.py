@@ -32,7 +32,8 @@ from eelstm_stream.core.pipeline import (
     Unseen,
 )
 from eelstm_stream.core.verification import Verification
-from eelstm_stream.core.window import WindowDomain
+from eelstm_stream.core.window import WindowDomain, filling
+from eelstm_stream.errors import UnusableInputError
 from eelstm_stream.io import clock
 from eelstm_stream.io.announce import ready, say
 from eelstm_stream.io.config import Settings
@@ -55,6 +56,7 @@ from eelstm_stream.io.sockets import (
 from eelstm_stream.io.stopping import Stop
 from eelstm_stream.wire.codec import Decoded, WireError, decode, decode_snapshot, encode, encode_snapshot_request
 from eelstm_stream.wire.messages import (
+    MAX_SNAPSHOT_SPECTRA,
     MAX_TEXT,
     CameTrue,
     Counters,
@@ -62,7 +64,9 @@ from eelstm_stream.wire.messages import (
     InstrumentName,
     Message,
     Payload,
+    SessionStart,
     Sha256,
+    Spectrum,
     StageLatency,
     Status,
     Summary,
@@ -197,10 +201,24 @@ class Forecaster:
 
     def _take_snapshot(self) -> None:
         try:
-            for decoded in decode_snapshot(self._snapshot.recv_multipart()):
-                self._step(decoded, clock.monotonic_ns())
+            decoded = decode_snapshot(self._snapshot.recv_multipart())
         except WireError as error:
             self._count_malformed(error)
+            return
+        for wanted in self._filling(decoded):
+            self._step(wanted, clock.monotonic_ns())
+
+    def _filling(self, snapshot: list[Decoded]) -> list[Decoded]:
+        """A session's start, and of its spectra those that fill the window: older ones would give forecasts of the past."""
+        start = snapshot[0].message if snapshot else None
+        headers = [decoded.message for decoded in snapshot[1:] if isinstance(decoded.message, Spectrum)]
+        if not isinstance(start, SessionStart) or len(headers) != len(snapshot) - 1:
+            return snapshot
+        try:
+            needed = filling(self._model.metadata, start, headers, self._settings.window_domain)
+        except UnusableInputError:
+            needed = 0  # the pipeline says why
+        return [snapshot[0], *snapshot[max(1, len(snapshot) - needed) :]]
 
     def _step(self, decoded: Decoded, taken_up_ns: int) -> None:
         """Take one message in, and queue what follows from it."""
@@ -391,13 +409,20 @@ class Forecaster:
     def _send(self, message: Message, payload: Payload | None = None) -> None:
         self._out.send_multipart(encode(self._settings.instrument, message, payload))
 
+    @property
+    def _spectra_to_ask_for(self) -> int:
+        """Spectra that fill a window for certain; of a window on dose nobody knows beforehand how many do."""
+        model = self._model.metadata
+        on_frames = self._settings.window_domain == "frame" or model.dose_is_relative
+        return min(model.window, MAX_SNAPSHOT_SPECTRA) if on_frames else MAX_SNAPSHOT_SPECTRA
+
     def _ask_for_snapshot(self) -> None:
         """Ask the instrument for its session and recent spectra, at most once in SNAPSHOT_RETRY_S."""
         now_ns = clock.monotonic_ns()
         if self._asked_ns is not None and now_ns - self._asked_ns < SNAPSHOT_RETRY_S * 1e9:
             return
         try:
-            self._snapshot.send(encode_snapshot_request(self._model.metadata.window))
+            self._snapshot.send(encode_snapshot_request(self._spectra_to_ask_for))
         except zmq.Again:
             return  # no instrument there yet; its session start will come by itself
         self._asked_ns = now_ns

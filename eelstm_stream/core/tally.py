@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from eelstm_stream.core.dose import frame_dose_pC
 from eelstm_stream.wire.messages import (
     Gap,
     LiveSkill,
@@ -86,8 +87,8 @@ class Tally:
                 session = self._session(message.session)
                 session.spectra += 1
                 session.last_seq = max(session.last_seq, message.seq)
-                if message.dose_pC is not None and len(session.first_doses_pC) < FIRST_DOSES:
-                    session.first_doses_pC.append(message.dose_pC)
+                if message.beam_current_pA is not None and len(session.first_doses_pC) < FIRST_DOSES:
+                    session.first_doses_pC.append(frame_dose_pC(message.beam_current_pA, message.dwell_s))
                 _remember(self._spectrum_times_s, recv_mono_ns / 1e9)
             case Summary():
                 self._take_forecast(message, recv_mono_ns)

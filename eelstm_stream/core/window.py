@@ -7,16 +7,18 @@ default it does; where either does not, it runs on frames.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
+from eelstm_stream.core.counts_by_dose import SAME
 from eelstm_stream.core.dose import frame_dose_pC
 from eelstm_stream.core.dose_window import DoseWindow
-from eelstm_stream.core.fitness import MAX_SCALE
+from eelstm_stream.core.fitness import MAX_SCALE, scale_of
 from eelstm_stream.core.frame_window import FrameWindow
 from eelstm_stream.core.model_contract import ModelMetadata
 from eelstm_stream.core.preparation import Preparation
 from eelstm_stream.errors import UnusableInputError
-from eelstm_stream.wire.messages import SessionStart
+from eelstm_stream.wire.messages import SessionStart, Spectrum
 
 Window: TypeAlias = FrameWindow | DoseWindow
 WindowDomain = Literal["auto", "frame", "dose"]  # what may be asked for
@@ -51,6 +53,21 @@ def new_window(model: ModelMetadata, start: SessionStart, preparation: Preparati
         return FrameWindow(model.window)
     frame_steps = max(frame_dose_pC(start.beam_current_pA, start.dwell_s) / model.reference_dose_pC, 1 / MAX_SCALE)
     return DoseWindow.empty(model.window, preparation.channels, preparation.compared_channels, frame_steps)
+
+
+def filling(model: ModelMetadata, start: SessionStart, spectra: Sequence[Spectrum], wanted: WindowDomain) -> int:
+    """How many of the newest of these spectra of a session, oldest first, fill a window, or nearly. All, where none do.
+
+    Raises UnusableInputError as `domain_for` does.
+    """
+    if domain_for(model, start, wanted) == "frame":
+        return model.window
+    steps = 0.0
+    for count, spectrum in enumerate(reversed(spectra), start=1):
+        steps += 1 / scale_of(model, spectrum)
+        if steps >= model.window - SAME:
+            return count
+    return len(spectra)
 
 
 def step_s(window: Window, period_s: float) -> float:

@@ -29,6 +29,7 @@ from eelstm_stream.rig import Rig
 from eelstm_stream.wire.codec import Decoded, decode, decode_snapshot_request, encode, encode_snapshot
 from eelstm_stream.wire.messages import (
     MAX_SEQ,
+    MAX_SNAPSHOT_SPECTRA,
     MAX_TEXT,
     Counters,
     EnergyAxis,
@@ -488,8 +489,8 @@ def test_a_forecaster_that_joins_in_mid_session_is_warm_at_once(model_file: Path
             instrument.expose(30)  # of a session whose start it has not heard: it asks
             assert instrument.snapshots.poll(WITHIN_S * 1000)
             asker, *request = instrument.snapshots.recv_multipart()
-            assert decode_snapshot_request(request).spectra == WINDOW
-            newest = [instrument.sent[seq] for seq in range(31 - WINDOW, 31)]
+            assert decode_snapshot_request(request).spectra == MAX_SNAPSHOT_SPECTRA  # short frames need more than WINDOW
+            newest = [instrument.sent[seq] for seq in range(31)]  # of which it takes no more than it needs
             instrument.snapshots.send_multipart([asker, *encode_snapshot([instrument.started, *newest])])
             heard = ears.until(lambda m: isinstance(m, Forecast))[-1]
             assert isinstance(heard.message, Forecast)

@@ -71,7 +71,9 @@ def test_a_forecast_that_did_not_come_is_missed():
 @pytest.mark.parametrize(("dose_pC", "filling"), [(92.0, 7), (88.0, 8), (1.84, 399), (184.0, 3)])
 def test_a_window_on_dose_is_filled_by_dose(dose_pC, filling):
     on_dose = {"window_domain": "dose", "reference_dose_pC": 92.0}
-    spectra = [spectrum(seq).model_copy(update={"dose_pC": dose_pC}) for seq in range(450)]
+    spectra = [
+        spectrum(seq).model_copy(update={"dwell_s": 0.4, "beam_current_pA": dose_pC / 0.4}) for seq in range(450)
+    ]
     every = heard(*spectra, *(summary(seq, **on_dose) for seq in range(filling, 450)))
     assert every.missed == 0
     all_but_one = heard(*spectra, *(summary(seq, **on_dose) for seq in range(filling + 1, 450)))
