@@ -21,7 +21,17 @@ from typing import Any
 
 from controller import mpc, planning
 from controller.aim import limits_for
-from controller.control_events import AskForSession, ControllerStateName, Event, Malformed, Output, Propose, Say, Tick
+from controller.control_events import (
+    AskForSession,
+    ControllerStateName,
+    Event,
+    Malformed,
+    Output,
+    Propose,
+    Say,
+    Skipped,
+    Tick,
+)
 from controller.control_state import MOST_TEXT, ControlState, Session, phase_now
 from controller.forecast_checks import Discarded, fault
 from controller.in_flight import COMMAND_S, Ahead, Rate
@@ -94,6 +104,8 @@ class _Step:
             case Malformed(reason):
                 if self.state.session is not None:
                     self.discard(self.state.session, Discarded("malformed", f"can't be read: {reason}"), "a message")
+            case Skipped(forecasts):
+                self.skipped(forecasts)
             case Tick():
                 self.time_passes()
             case _:
@@ -233,6 +245,11 @@ class _Step:
         starving = session.starving + (discarded.by not in NO_FAULT_OF_ITS_OWN)
         self.change_session(discarded=by, discarded_why=why, starving=starving)
         self.time_passes()
+
+    def skipped(self, forecasts: int) -> None:
+        if (session := self.state.session) is not None:
+            by = session.discarded | {"skipped": session.discarded.get("skipped", 0) + forecasts}
+            self.change_session(discarded=by)
 
     def summary(self, summary: Summary) -> None:
         session = self.state.session

@@ -35,8 +35,25 @@ class Malformed:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """Forecasts that came while the controller was busy, and that a newer one followed."""
+
+    forecasts: int
+
+
 Event = (
-    SessionStart | SessionEnd | Gap | InstrumentStatus | GuardStatus | Decision | Status | Summary | Malformed | Tick
+    SessionStart
+    | SessionEnd
+    | Gap
+    | InstrumentStatus
+    | GuardStatus
+    | Decision
+    | Status
+    | Summary
+    | Malformed
+    | Skipped
+    | Tick
 )
 
 

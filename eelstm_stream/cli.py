@@ -18,7 +18,7 @@ from eelstm_stream.errors import EelstmError
 
 INTERRUPTED = 130  # what typer makes of Ctrl-C, and what a shell expects of a program that it ended
 # Commands that go on until they are stopped: Ctrl-C is their end, and a good one. Of the others something is missing then.
-UNTIL_STOPPED = ("adapter", "bench", "demo", "guard", "listen", "serve", "sim")
+UNTIL_STOPPED = ("adapter", "bench", "control", "demo", "guard", "listen", "serve", "sim")
 COMMANDS = "eelstm.commands"  # entry-point group: each names a typer app, or a function that is a command
 
 Config = Annotated[Path | None, typer.Option(help="TOML file; each program reads its own table of it.")]
