@@ -38,7 +38,7 @@ def unseen(path: Path) -> SimpleNamespace:
     counts, phase = model.forecast(windows, histories)
     return SimpleNamespace(
         path=path, model=model, meta=meta, frames=frames, windows=windows, histories=histories, targets=targets,
-        counts=counts, phase=phase,
+        counts=counts, phase=phase, fraction=run.phase,
     )  # fmt: skip
 
 
@@ -92,6 +92,19 @@ def test_a_batch_is_a_batch_of_single_forecasts(of_run: SimpleNamespace) -> None
 
 def test_its_phase_is_the_functional_of_its_forecast(of_run: SimpleNamespace) -> None:
     np.testing.assert_allclose(of_run.phase, of_run.meta.phase(of_run.counts), atol=2e-4)
+
+
+def test_its_scale_reads_the_transformed_fraction_off_phases(of_run: SimpleNamespace) -> None:
+    scale = of_run.meta.scale
+    assert scale.from_truth
+    measured = [of_run.meta.phase.measure(frame, of_run.meta.variance_over_mean) for frame in of_run.frames]
+    phases, deviations = np.array(measured).T
+    here = scale.of_session(phases[:8], deviations[:8], of_run.fraction[:8])
+    for fraction in (0.1, 0.2, 0.3, 0.4, 0.5):
+        near = np.abs(of_run.fraction - fraction) < 0.05
+        found, deviation = here.fraction(phases[near].mean(), deviations[near].mean() / np.sqrt(near.sum()))
+        assert abs(found - of_run.fraction[near].mean()) < 2.5 * deviation
+        assert deviation < 0.02
 
 
 def test_it_beats_persistence_and_the_mean_of_the_window(of_run: SimpleNamespace) -> None:
