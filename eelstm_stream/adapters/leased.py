@@ -13,12 +13,13 @@ Dose is current × the time that the beam was on, by the clock: the time between
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
+from eelstm_stream.adapters.microscope import Microscope
 from eelstm_stream.core import orders
 from eelstm_stream.core.command_gate import CommandGate, Refused
+from eelstm_stream.core.lease import Lease
 from eelstm_stream.core.orders import Orders
 from eelstm_stream.errors import EelstmError
 from eelstm_stream.io import clock
@@ -26,39 +27,10 @@ from eelstm_stream.io.announce import say
 from eelstm_stream.io.instrument_server import InstrumentServer, Received
 from eelstm_stream.io.instrument_session import InstrumentSession
 from eelstm_stream.io.stopping import Stop
-from eelstm_stream.wire.messages import BeamReport, CommandLimits, Payload, Readback
+from eelstm_stream.wire.messages import BeamReport, Command, Payload
 
 GIVE_UP_AFTER_S = 10.0  # a camera that is this late will not come back
 LEAVE_WITHIN_S = 2.0  # how long the end of the program waits for a frame that was cut
-
-
-class Microscope(Protocol):
-    """What an adapter brings."""
-
-    limits: CommandLimits
-    readout_s: float  # what a frame usually takes beyond its dwell
-    notes: tuple[str, ...]  # what a reader should know of these spectra
-
-    def context(self) -> Mapping[str, Any]:
-        """What the session's start says of source, energy axis, beam energy and specimen."""
-
-    def readback(self) -> Readback:
-        """What holds now, as the microscope says it: never what was ordered."""
-
-    def set(self, dwell_s: float, current_pA: float) -> None:
-        """Set dwell and current. The beam is blanked, and no frame is in progress."""
-
-    def blank(self, blanked: bool) -> None:
-        """Move the blanker, also during a frame; returns once it has moved."""
-
-    def expose(self) -> Payload:
-        """Take one frame, `(channel,)` counts; returns when it's read out. Called in a thread of its own."""
-
-    def cut(self) -> None:
-        """Let `expose` return soon, with whatever: its frame is thrown away."""
-
-    def close(self) -> None:
-        """Leave the microscope, blanked."""
 
 
 @dataclass(slots=True)
@@ -90,6 +62,7 @@ class LeasedInstrument:
         self._exposure: _Exposure | None = None
         self._next_seq = 0
         self._dose_pC = 0.0  # of the session, until `_looked_ns`
+        self._may_be_on = False  # the blanker was told to let it on, whatever is read back, if anything
         microscope.blank(True)
         self._looked_ns = clock.monotonic_ns()
         self._read = read = microscope.readback()  # what has held since then
@@ -130,32 +103,58 @@ class LeasedInstrument:
         """Wait for what comes next, and do it."""
         due_ns = self._session.status_due_ns
         self._server.wait(due_ns if self._read.blanked else min(due_ns, self._off_by_ns()))
-        accepted = [self._obey(received) for received in self._server.commands()]
+        batch = self._server.commands()
+        accepted = bool(batch) and self._obey(batch)
         self._go_on()
-        if any(accepted) or self._read != self._said or clock.monotonic_ns() >= self._session.status_due_ns:
+        if accepted or self._read != self._said or clock.monotonic_ns() >= self._session.status_due_ns:
             self._say_status()
 
     # Commands
 
-    def _obey(self, received: Received) -> bool:
-        """Take a command, and answer it. Whether it was accepted."""
-        refused: Refused | None = Refused("malformed", received.malformed)
+    def _obey(self, batch: Sequence[Received]) -> bool:
+        """Take the commands that have come, and answer each. Whether one was accepted.
+
+        Blanking comes first, and waits for nothing; to set and to let on, once for all of them, comes last.
+        """
+        now_ns, limits = clock.monotonic_ns(), self._microscope.limits
+        commands = [received.command for received in batch if received.command is not None]
+        if orders.blanks(self._orders, commands, limits, now_ns=now_ns):
+            self._blank("it was commanded")
         self._look()
-        if received.command is not None:
-            self._orders, refused = orders.take(
-                self._orders,
-                received.command,
-                self._microscope.limits,
-                now_ns=clock.monotonic_ns(),
-                dose_pC=self._committed_pC(),
-                readout_s=self._microscope.readout_s,
-            )
+        answers: list[Refused | None] = []
+        lets_on: tuple[int, Command, Orders] | None = None  # the newest that does: its place, and the orders before it
+        for place, received in enumerate(batch):
+            before = self._orders
+            answers.append(self._take(received, now_ns))
+            if received.command is not None and received.command.blanked is False and answers[place] is None:
+                lets_on = place, received.command, before
         if not self._orders.let_on:
             self._blank(self._orders.why_blanked)
-        if self._exposure is None:
-            self._begin_or_blank()
-        self._session.acknowledge(received, refused, self._report())
-        return refused is None
+        if self._exposure is None and (uncovered := self._begin_or_blank()) and lets_on is not None:
+            place, command, before = lets_on
+            answers[place] = Refused(uncovered.limit, f"no frame is covered, as it was measured: {uncovered.reason}.")
+            self._orders = orders.undone(self._orders, command, before)
+            self._set_as_ordered()
+        report = self._report()
+        for received, refused in zip(batch, answers, strict=True):
+            self._session.acknowledge(received, refused, report)
+        return None in answers
+
+    def _take(self, received: Received, now_ns: int) -> Refused | None:
+        """Take a command into the orders; nothing moves yet."""
+        if received.command is None:
+            return Refused("malformed", received.malformed)
+        is_set = (self._orders.dwell_s, self._orders.current_pA) == self._set
+        self._orders, refused = orders.take(
+            self._orders,
+            received.command,
+            self._microscope.limits,
+            now_ns=now_ns,
+            dose_pC=self._committed_pC(),
+            readout_s=self._microscope.readout_s,
+            measured=self._read if is_set else None,
+        )
+        return refused
 
     # Frames
 
@@ -188,24 +187,30 @@ class LeasedInstrument:
         if late_s > GIVE_UP_AFTER_S:
             raise EelstmError(f"the camera has not given back frame {exposure.seq}, {late_s:.0f} s after its end.")
 
-    def _begin_or_blank(self) -> None:
-        """No frame is in progress: set what was ordered, and begin one if the lease covers it."""
-        self._look()
+    def _set_as_ordered(self) -> None:
+        """No frame is in progress: set the dwell and the current that were ordered, under a blanked beam."""
         ordered = (self._orders.dwell_s, self._orders.current_pA)
         if ordered != self._set:
             self._move_blanker(True)
             self._microscope.set(*ordered)
             self._set = ordered
             self._look()
-        why_not = self._why_no_frame()
-        if why_not is None:
+
+    def _begin_or_blank(self) -> Refused | None:
+        """No frame is in progress: set what was ordered, and begin one if the lease covers it; what of it is not covered."""
+        self._look()
+        self._set_as_ordered()
+        if not self._orders.let_on or self._orders.lease is None:
+            self._blank(self._orders.why_blanked)
+            return None
+        uncovered = self._uncovered(self._orders.lease)
+        if uncovered is None:
             self._move_blanker(False)
-            why_not = self._why_no_frame()  # the blanker took its time too
-        if why_not is not None:
-            self._blank(why_not)
-            return
+            uncovered = self._uncovered(self._orders.lease)  # the blanker took its time too
+        if uncovered is not None:
+            self._blank(uncovered.reason)
+            return uncovered
         read, lease = self._read, self._orders.lease
-        assert lease is not None  # noqa: S101 - it covers the frame
         off_by_ns = orders.off_by_ns(
             lease, now_ns=self._looked_ns, dose_pC=self._dose_pC, current_pA=read.beam_current_pA
         )
@@ -214,16 +219,17 @@ class LeasedInstrument:
         )
         self._next_seq += 1
         threading.Thread(target=self._expose, args=(self._exposure,), daemon=True).start()
+        return None
 
-    def _why_no_frame(self) -> str | None:
-        """Why the lease covers no frame now, or None where it does; by what was ordered or by what is read, whichever is more."""
-        measured = replace(
-            self._orders,
-            dwell_s=max(self._orders.dwell_s, self._read.dwell_s),
-            current_pA=max(self._orders.current_pA, self._read.beam_current_pA),
+    def _uncovered(self, lease: Lease) -> Refused | None:
+        """What of a frame the lease does not cover, by what was ordered or by what is read, whichever is more."""
+        return orders.not_covered(
+            orders.at_least(self._orders, self._read),
+            lease,
+            now_ns=self._looked_ns,
+            dose_pC=self._dose_pC,
+            readout_s=self._microscope.readout_s,
         )
-        readout_s = self._microscope.readout_s
-        return orders.why_no_frame(measured, now_ns=self._looked_ns, dose_pC=self._dose_pC, readout_s=readout_s)
 
     def _expose(self, exposure: _Exposure) -> None:
         """Wait for the camera, in a thread of its own."""
@@ -238,7 +244,7 @@ class LeasedInstrument:
     def _blank(self, why: str) -> None:
         """Blank the beam, at once. A frame that isn't done is lost."""
         self._orders = self._orders.blanked(why)
-        if not self._read.blanked:
+        if self._may_be_on or not self._read.blanked:
             self._move_blanker(True)
         self._look()
         if not self._read.blanked:  # somebody let it on by hand
@@ -254,10 +260,12 @@ class LeasedInstrument:
     def _move_blanker(self, blanked: bool) -> None:
         if not blanked:
             self._look()
+            self._may_be_on = True
         self._microscope.blank(blanked)  # blanking waits for no readback, which may be slow or fail
         self._look()
         if self._read.blanked != blanked:
             raise EelstmError(f"the blanker was told to {'blank' if blanked else 'let on'} the beam, and did not.")
+        self._may_be_on = not blanked
 
     def _look(self) -> None:
         """Read the microscope back, and add up the dose until now. Where a reading differs, the larger dose counts."""

@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 from pydantic import Field
 
-from eelstm_stream.adapters.leased import LeasedInstrument, Microscope
-from eelstm_stream.io.announce import ready
+from eelstm_stream.adapters.leased import LeasedInstrument
+from eelstm_stream.adapters.microscope import Microscope
+from eelstm_stream.io.announce import ready, say
 from eelstm_stream.io.config import Settings
 from eelstm_stream.io.instrument_server import InstrumentServer
 from eelstm_stream.io.sockets import (
@@ -57,6 +58,15 @@ def run_adapter(
                 ready(name, as_json, **server.endpoints)
                 flight.fly()
             finally:
+                _blank(name, microscope)  # before the sockets, whose last messages may take their time
                 server.close()
         finally:
             microscope.close()
+
+
+def _blank(name: str, microscope: Microscope) -> None:
+    """Blank the beam as the last thing, whatever went before; where that fails, a person has to."""
+    try:
+        microscope.blank(True)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the end goes on
+        say(name, f"THE BEAM COULD NOT BE BLANKED: {error!r}")

@@ -1,6 +1,6 @@
 """What an adapter's beam was ordered to do, and how long it may. Pure: for instruments whose frames are real, not reckoned.
 
-Operations: `take` a command; before each frame ask `why_no_frame`; while the beam is on, know when it must be `off_by_ns`;
+Operations: `take` a command; before each frame ask what of it is `not_covered`; while the beam is on, know when it must be `off_by_ns`;
 `report` what holds.
 
 Goals. A command is obeyed whole or refused whole, with the name of what it broke. No frame begins unless the lease covers it,
@@ -11,6 +11,7 @@ time at which it's blanked whatever the camera does: where its lease ends, or wh
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from eelstm_stream.core.command_gate import CommandGate, Refused
@@ -34,13 +35,30 @@ class Orders:
         return replace(self, let_on=False, lease=None, why_blanked=why)
 
 
+def blanks(orders: Orders, commands: Iterable[Command], limits: CommandLimits, *, now_ns: int) -> bool:
+    """Whether one of these commands, taken one after the other, blanks the beam: that must wait for none of the others."""
+    gate = orders.gate
+    for command in commands:
+        gate, refused = gate.admit(command, now_ns)
+        if command.blanked is True and refused is None and _beyond(limits, command) is None:
+            return True
+    return False
+
+
 def take(
-    orders: Orders, command: Command, limits: CommandLimits, *, now_ns: int, dose_pC: float, readout_s: float
+    orders: Orders,
+    command: Command,
+    limits: CommandLimits,
+    *,
+    now_ns: int,
+    dose_pC: float,
+    readout_s: float,
+    measured: Readback | None = None,
 ) -> tuple[Orders, Refused | None]:
     """Take a command; a refused one changes nothing but uses its number.
 
     now_ns: by the monotonic clock of the instrument's messages. dose_pC: of the session, the frame in progress counted whole.
-    readout_s: what a frame takes beyond its dwell.
+    readout_s: what a frame takes beyond its dwell. measured: with the dwell and the current of these orders; None: not yet.
     """
     gate, refused = orders.gate.admit(command, now_ns)
     orders = replace(orders, gate=gate)
@@ -59,24 +77,34 @@ def take(
     until_dose_pC = math.inf if command.lease_until_dose_pC is None else command.lease_until_dose_pC
     lease = Lease(now_ns + round(command.lease_s * 1e9), until_dose_pC)
     ordered = replace(ordered, lease=lease, let_on=ordered.let_on or command.blanked is False)
-    reason = _not_covered(ordered, lease, now_ns=now_ns, dose_pC=dose_pC, readout_s=readout_s)
-    if reason is None:
+    as_before = (ordered.dwell_s, ordered.current_pA) == (orders.dwell_s, orders.current_pA)
+    frame = ordered if measured is None or not as_before else at_least(ordered, measured)
+    refused = not_covered(frame, lease, now_ns=now_ns, dose_pC=dose_pC, readout_s=readout_s)
+    if refused is None:
         return ordered, None
-    in_time = command.lease_s >= ordered.dwell_s + readout_s
-    return orders, Refused("lease_until_dose_pC" if in_time else "lease_s", f"no frame is covered: {reason}.")
+    return orders, Refused(refused.limit, f"no frame is covered: {refused.reason}.")
 
 
-def why_no_frame(orders: Orders, *, now_ns: int, dose_pC: float, readout_s: float) -> str | None:
-    """Why no frame may begin now, in one clause; None where one may. dose_pC: of the session so far."""
-    if not orders.let_on:
-        return orders.why_blanked
-    if orders.lease is None:
-        return "there is no lease"
-    return _not_covered(orders, orders.lease, now_ns=now_ns, dose_pC=dose_pC, readout_s=readout_s)
+def undone(orders: Orders, command: Command, before: Orders) -> Orders:
+    """Without the dwell and the current of a command that turned out not to be possible. before: the orders until it came."""
+    return replace(
+        orders,
+        dwell_s=before.dwell_s if orders.dwell_s == command.dwell_s else orders.dwell_s,
+        current_pA=before.current_pA if orders.current_pA == command.beam_current_pA else orders.current_pA,
+    )
 
 
-def _not_covered(orders: Orders, lease: Lease, *, now_ns: int, dose_pC: float, readout_s: float) -> str | None:
-    """What of the next frame, begun now, the lease would not cover; None where it covers all of it."""
+def at_least(orders: Orders, measured: Readback) -> Orders:
+    """With dwell and current as they were ordered or as they are measured, whichever is more."""
+    return replace(
+        orders,
+        dwell_s=max(orders.dwell_s, measured.dwell_s),
+        current_pA=max(orders.current_pA, measured.beam_current_pA),
+    )
+
+
+def not_covered(orders: Orders, lease: Lease, *, now_ns: int, dose_pC: float, readout_s: float) -> Refused | None:
+    """What of the next frame, begun now, the lease would not cover, in one clause; None where it covers all of it."""
     takes_s = orders.dwell_s + readout_s
     after_pC = dose_pC + orders.current_pA * takes_s
     until_ns = now_ns + round(takes_s * 1e9)
@@ -84,11 +112,12 @@ def _not_covered(orders: Orders, lease: Lease, *, now_ns: int, dose_pC: float, r
         return None
     if until_ns > lease.ends_ns:
         left_s = max(0, lease.ends_ns - now_ns) / 1e9
-        return f"the lease has {left_s:.3f} s left, and a frame takes {takes_s:g} s"
-    return (
+        return Refused("lease_s", f"the lease has {left_s:.3f} s left, and a frame takes {takes_s:g} s")
+    reason = (
         f"the lease ends at {lease.until_dose_pC:g} pC, and a frame with its read-out would bring the session from "
         f"{dose_pC:g} to {after_pC:g} pC"
     )
+    return Refused("lease_until_dose_pC", reason)
 
 
 def off_by_ns(lease: Lease, *, now_ns: int, dose_pC: float, current_pA: float) -> int:

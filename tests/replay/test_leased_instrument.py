@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import signal
 import subprocess
@@ -12,7 +13,7 @@ from contextlib import contextmanager
 import pytest
 
 from eelstm_stream.io import clock
-from eelstm_stream.wire.messages import Gap, InstrumentStatus, SessionEnd, Spectrum
+from eelstm_stream.wire.messages import Acknowledgement, Gap, InstrumentStatus, SessionEnd, Spectrum
 from tests.bench_microscope import FRAME
 from tests.commanding import Commanding
 from tests.programs import WITHIN_S, let_pass, pause
@@ -163,3 +164,58 @@ def test_an_adapter_that_stood_still_finds_its_lease_over_and_counts_the_time():
         late = microscope.client.receive()
         assert (late.seq, late.outcome, late.limit) == (held_up.seq, "refused", "expired")
         assert microscope.status(blanked=True).beam.next_seq == heard[-1].beam.next_seq
+
+
+def test_where_nothing_can_be_read_back_the_beam_is_blanked_before_that_is_tried_again():
+    with microscope_that("no readback") as (microscope, process):
+        microscope.client.submit(microscope.command(**ON, lease_s=20.0))
+        end = microscope.ears.until(lambda m: isinstance(m, SessionEnd))[-1].message
+        assert end.reason == "failed"
+        assert "can't be read back" in end.text
+        _, err = process.communicate(timeout=WITHIN_S)
+        done = [line.removeprefix("bench: ") for line in err.splitlines() if line.startswith("bench: ")]
+        assert done[done.index("let on") :][:3] == ["let on", "read back", "blanked"]
+        assert "Traceback" not in err
+
+
+def test_what_the_lease_does_not_cover_as_it_is_measured_is_refused_and_undone():
+    with microscope_that("another current") as (microscope, _):
+        before = microscope.first.beam
+        on = ON | {"lease_s": 20.0, "lease_until_dose_pC": 0.055 * 105.0}  # a frame and its read-out at 105 pA
+        told = microscope.tell(**on)
+        assert (told.outcome, told.limit) == ("refused", "lease_until_dose_pC")
+        assert "as it was measured" in told.reason
+        assert (told.beam.ordered, told.beam.lease) == (before.ordered, None)
+        assert microscope.tell(dwell_s=0.05, beam_current_pA=100.0).outcome == "accepted"
+        on.pop("beam_current_pA")  # it is set already, so what it will be is known
+        told = microscope.tell(**on)
+        assert (told.outcome, told.limit) == ("refused", "lease_until_dose_pC")
+        assert (told.beam.next_seq, told.beam.readback.blanked) == (0, True)
+
+
+def test_of_commands_that_come_together_blanking_is_done_first_and_the_rest_once():
+    with microscope_that("commands in threes") as (microscope, process):
+
+        def tell(*orders: dict[str, object]) -> list[Acknowledgement]:
+            for order in orders:
+                assert microscope.client.submit(microscope.command(**order))
+            answers = []
+            for _ in orders:
+                assert microscope.client.socket.poll(WITHIN_S * 1000)
+                answers.append(microscope.client.receive())
+            return answers
+
+        on = {"blanked": False, "lease_s": 20.0}
+        never_on = tell({**on, "dwell_s": 0.2}, {**on, "dwell_s": 0.3}, {"blanked": True})
+        assert [answer.outcome for answer in never_on] == ["accepted"] * 3
+        assert (never_on[0].beam.readback.blanked, never_on[0].beam.next_seq) == (True, 0)
+        again = tell({**on, "dwell_s": 10.0}, {**on, "dwell_s": 99.0}, {"dwell_s": 0.4})
+        assert [answer.limit for answer in again] == [None, "max_dwell_s", None]
+        assert not again[0].beam.readback.blanked
+        cut = tell({"dwell_s": 0.5}, {"dwell_s": 0.6}, {"blanked": True})
+        assert cut[0].beam.readback.blanked
+        process.terminate()
+        _, err = process.communicate(timeout=WITHIN_S)
+        done = [line.removeprefix("bench: ") for line in err.splitlines() if line.startswith("bench: ")]
+        moves = [move for move, _ in itertools.groupby(move for move in done if move != "read back")]
+        assert moves == ["blanked", "set 0.3 s", "blanked", "set 0.4 s", "let on", "blanked", "set 0.6 s", "blanked"]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from eelstm_stream.core.command_gate import CommandGate
 from eelstm_stream.core.lease import Lease
-from eelstm_stream.core.orders import Orders, off_by_ns, report, take, why_no_frame
+from eelstm_stream.core.orders import Orders, blanks, not_covered, off_by_ns, report, take, undone
 from eelstm_stream.wire.messages import Command, CommandLimits, Readback
 from tests.properties import examples
 
@@ -51,7 +51,7 @@ def test_a_newer_lease_takes_the_place_of_the_older_also_where_it_is_shorter():
 def test_a_lease_alone_lets_no_blanked_beam_on():
     orders, refused = told(BLANKED, dwell_s=0.2, lease_s=3.0)
     assert refused is None
-    assert why_no_frame(orders, now_ns=NOW_NS, dose_pC=0.0, readout_s=READOUT_S) == "nothing was commanded yet"
+    assert (orders.let_on, orders.why_blanked) == (False, "nothing was commanded yet")
 
 
 def test_blanking_ends_the_lease_and_says_why():
@@ -93,6 +93,49 @@ def test_a_command_that_breaks_a_limit_is_refused_by_its_name_and_changes_nothin
         before.let_on,
         before.lease,
     )
+
+
+def command(seq: int, **what: Any) -> Command:
+    return Command(**({"session": "here", "seq": seq, "sent_mono_ns": 0, "expires_mono_ns": NOW_NS + S} | what))
+
+
+@pytest.mark.parametrize(
+    ("batch", "blanked"),
+    [
+        ([command(6, dwell_s=0.2), command(7, blanked=True)], True),
+        ([command(6, blanked=True), command(7, blanked=False, lease_s=1.0)], True),
+        ([command(6, blanked=False, lease_s=1.0)], False),
+        ([command(7, dwell_s=0.2), command(6, blanked=True)], False),  # a number that is used does not act
+        ([command(6, blanked=True, session="there")], False),
+        ([command(6, blanked=True, dwell_s=99.0)], False),  # refused whole
+        ([], False),
+    ],
+)
+def test_it_is_known_of_commands_before_they_are_taken_whether_one_blanks(batch, blanked):
+    assert blanks(ON, batch, LIMITS, now_ns=NOW_NS) is blanked
+
+
+def test_a_frame_is_reckoned_as_it_is_measured_where_that_is_more():
+    what = {"blanked": False, "lease_s": 5.0, "lease_until_dose_pC": 52.0}
+    measured = Readback(dwell_s=0.5, beam_current_pA=110.0, blanked=True)
+    for ordered, limit in (
+        (what, "lease_until_dose_pC"),  # 56.1 pC
+        (what | {"beam_current_pA": 99.0}, None),  # of which nothing is measured yet
+    ):
+        given = {"now_ns": NOW_NS, "dose_pC": 0.0, "readout_s": READOUT_S}
+        assert take(BLANKED, command(6, **ordered), LIMITS, **given)[1] is None
+        _, refused = take(BLANKED, command(6, **ordered), LIMITS, **given, measured=measured)
+        assert (refused and refused.limit) == limit
+
+
+def test_what_turned_out_not_to_be_possible_is_undone_unless_something_else_was_ordered_since():
+    what = {"dwell_s": 0.2, "beam_current_pA": 50.0, "blanked": False, "lease_s": 1.0}
+    given = {"now_ns": NOW_NS, "dose_pC": 0.0, "readout_s": READOUT_S}
+    after, _ = take(BLANKED, command(6, **what), LIMITS, **given)
+    assert (undone(after, command(6, **what), BLANKED).dwell_s, after.dwell_s) == (0.5, 0.2)
+    since, _ = take(after, command(7, dwell_s=0.3), LIMITS, **given)
+    left = undone(since, command(6, **what), BLANKED)
+    assert (left.dwell_s, left.current_pA, left.gate.taken_seq) == (0.3, 100.0, 7)
 
 
 def test_a_refused_command_has_used_its_number():
@@ -141,7 +184,7 @@ def test_a_frame_that_may_begin_ends_before_the_beam_must_be_off(lease_s, until_
     if refused is not None:
         assert refused.limit in {"lease_s", "lease_until_dose_pC"}
         return
-    assert why_no_frame(orders, now_ns=NOW_NS, dose_pC=dose_pC, readout_s=READOUT_S) is None
+    assert not_covered(orders, orders.lease, now_ns=NOW_NS, dose_pC=dose_pC, readout_s=READOUT_S) is None
     off_ns = off_by_ns(orders.lease, now_ns=NOW_NS, dose_pC=dose_pC, current_pA=current_pA)
     rounding_ns = 2 + 1e-8 * dose_pC / current_pA * S
     assert off_ns >= NOW_NS + (dwell_s + READOUT_S) * S - rounding_ns
