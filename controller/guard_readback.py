@@ -47,7 +47,9 @@ class Hearing(Step):
             if beam.lease.ends_mono_ns is not None:  # its time may run otherwise than ours
                 left_s = (beam.lease.ends_mono_ns - instrument_ns) / 1e9
             self.change(lease_ends_ns=self.now_ns + max(0, round(min(left_s, 1e6) * 1e9)))
-        self._check_readback(beam)
+        answered = not any(pending.command.seq <= taken_seq for pending in self.state.pending)
+        if answered:  # a status may overtake the answer to the command that it shows already
+            self._check_readback(beam)
 
     def _hear_dose(self, dose_pC: float, is_first: bool) -> None:
         ledger = self.state.ledger
