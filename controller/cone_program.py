@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,13 +21,12 @@ from controller.problem import Problem, ceiling_dose_pC
 
 LATER_COUNTS_LESS = 0.9  # per frame: a floor that can't be met in all frames is met in the first ones
 
-# Prices of slack, in √(nominal frame): a frame's worth of signal is 1. Each is out of reach for what stands below it.
-CEILING_PRICE = 1e3
-BUDGET_PRICE = 1e3
-RESOLUTION_PRICE = 1e2
-FLOOR_PRICE = 3e1
-STOPPING_PRICE = 2.0
-TINY = 1e-3  # a price that keeps what nobody asked for from being undetermined
+# Prices of slack: a nominal frame's signal is 1. A price forbids what costs more than it brings, and each lies above what could
+# be gained by breaking its constraint: signal and the prices below it. Larger ones than needed cost the solver accuracy.
+CEILING_PRICE = 200.0  # also of the budget, per nominal dose
+RESOLUTION_PRICE = 100.0  # per δ
+FLOOR_PRICE = 30.0  # per nominal dose
+STOPPING_PRICE = 60.0  # per nominal dose and frame of the plan with its stopping distance
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,15 +77,36 @@ class Scaled:
         )
 
 
-_BLOCKS = 7
-_SINGLES = 3
+class Shape(NamedTuple):
+    """What a program is made of. Where its entries stand follows from this alone."""
+
+    frames: int
+    ceiling: bool
+    resolution: bool
+    target: bool
+
+    @classmethod
+    def of(cls, problem: Problem) -> Shape:
+        """The shape of a problem's program."""
+        return cls(
+            problem.horizon,
+            problem.phase_ceiling is not None,
+            problem.max_phase_step is not None,
+            problem.weights.track > 0,
+        )
+
+    @property
+    def depends_on_nominal(self) -> bool:
+        """Whether anything in it is linearised."""
+        return self.resolution or self.target
 
 
 @dataclass(frozen=True, slots=True)
 class Structure:
-    """Where the numbers of a problem with a given horizon go: built once, filled at every solve."""
+    """Where the numbers of a program of a given shape go: built once, filled at every pass."""
 
     rows: int
+    variables: dict[str, slice]
     columns: int
     order: NDArray[np.intp]  # entries as they are filled, into the order of the compressed columns
     indices: NDArray[np.int32]
@@ -121,11 +141,27 @@ class _Builder:
             self.rows += 1
 
 
-@lru_cache(maxsize=8)
-def structure(H: int) -> Structure:
-    """Which entries the program over H frames has."""
-    N, T, U, R, F, S, E = (range(block * H, (block + 1) * H) for block in range(_BLOCKS))
-    over_ceiling, over_budget, over_stopping = range(_BLOCKS * H, _BLOCKS * H + _SINGLES)
+class _Variables:
+    """Hands out columns."""
+
+    def __init__(self) -> None:
+        self.columns = 0
+        self.slices: dict[str, slice] = {}
+
+    def add(self, name: str, count: int) -> range:
+        block = range(self.columns, self.columns + count)
+        self.slices[name] = slice(block.start, block.stop)
+        self.columns += count
+        return block
+
+
+@lru_cache(maxsize=32)
+def structure(shape: Shape) -> Structure:
+    """Which entries a program of this shape has."""
+    H = shape.frames
+    x = _Variables()
+    N, T, U, R, short = (x.add(name, H) for name in ("N", "T", "u", "r", "short of floor"))
+    (over_budget,) = x.add("over budget", 1)
     frames = range(H)
 
     def step(block: range, k: int, now: float | str, before: float | str) -> list[tuple[int, float | str]]:
@@ -149,14 +185,23 @@ def structure(H: int) -> Structure:
     a.add("max dose", [step(N, k, 1.0, -1.0) for k in frames])
     a.add("dose rise", [rise(N, k) for k in frames])
     a.add("dwell rise", [rise(T, k) for k in frames])
-    a.add("floor", [[*step(N, k, -1.0, 1.0), (F[k], -1.0)] for k in frames])
-    a.add("resolution", [[*step(N, k, "steep", "-steep before"), (S[k], -1.0)] for k in frames])
-    a.add("above target", [[(N[k], "slope"), (T[k], "-target rate"), (E[k], -1.0)] for k in frames])
-    a.add("below target", [[(N[k], "-slope"), (T[k], "target rate"), (E[k], -1.0)] for k in frames])
-    a.add("ceiling", [[(N[-1], 1.0), (over_ceiling, -1.0)]])
+    a.add("floor", [[*step(N, k, -1.0, 1.0), (short[k], -1.0)] for k in frames])
     a.add("budget", [[(N[-1], 1.0), (over_budget, -1.0)]])
-    a.add("stopping", [[*step(N, k, "1+stopping", "-stopping"), (over_stopping, -1.0)] for k in frames])
-    slacks = [*F, *S, *E, over_ceiling, over_budget, over_stopping]
+    slacks = [*short, over_budget]
+    if shape.ceiling:
+        (over_ceiling,) = x.add("over ceiling", 1)
+        (over_stopping,) = x.add("over stopping", 1)
+        a.add("ceiling", [[(N[-1], 1.0), (over_ceiling, -1.0)]])
+        a.add("stopping", [[*step(N, k, "1+stopping", "-stopping"), (over_stopping, -1.0)] for k in frames])
+        slacks += [over_ceiling, over_stopping]
+    if shape.resolution:
+        blurred = x.add("blurred", H)
+        a.add("resolution", [[*step(N, k, "steep", "-steep before"), (blurred[k], -1.0)] for k in frames])
+        slacks += blurred
+    if shape.target:
+        away = x.add("away", H)
+        a.add("above target", [[(N[k], "slope"), (T[k], "-target rate"), (away[k], -1.0)] for k in frames])
+        a.add("below target", [[(N[k], "-slope"), (T[k], "target rate"), (away[k], -1.0)] for k in frames])
     a.add("slack", [[(slack, -1.0)] for slack in slacks])
     inequalities = a.rows
     # u² ≤ n·1: (n + 1, n − 1, 2u) in the cone.  n² ≤ r·τ: (r + τ, r − τ, 2n).
@@ -171,12 +216,12 @@ def structure(H: int) -> Structure:
                 step(N, k, -2.0, 2.0),
             ],
         )
-    columns = _BLOCKS * H + _SINGLES
     order = np.lexsort((a.row, a.column))
-    indptr = np.concatenate([[0], np.cumsum(np.bincount(a.column, minlength=columns))])
+    indptr = np.concatenate([[0], np.cumsum(np.bincount(a.column, minlength=x.columns))])
     return Structure(
         rows=a.rows,
-        columns=columns,
+        variables=x.slices,
+        columns=x.columns,
         order=order,
         indices=np.array(a.row, dtype=np.int32)[order],
         indptr=indptr.astype(np.int32),
@@ -203,7 +248,8 @@ class _Numbers:
     def __init__(self, problem: Problem, scaled: Scaled, nominal: tuple[Floats, Floats]) -> None:
         self.problem, self.scaled = problem, scaled
         self.H = problem.horizon
-        self.structure = structure(self.H)
+        self.shape = Shape.of(problem)
+        self.structure = structure(self.shape)
         self.N, self.T = nominal
         self.before = np.concatenate([[0.0], self.N[:-1]])
         self.slope = np.interp(self.N, scaled.dose, scaled.slope)
@@ -251,18 +297,19 @@ class _Numbers:
 
     def spending(self) -> None:
         """Ceiling, budget, and where the beam would come to rest if blanking were ordered during each frame."""
+        self.bound("budget", min(self.scaled.budget, self.none))
+        self.bound("floor", -self.problem.min_dose_pC / self.unit)
+        if not self.shape.ceiling:
+            return
         stopping = self.problem.stopping_frames
         self.bound("ceiling", min(self.scaled.end, self.none))
-        self.bound("budget", min(self.scaled.budget, self.none))
         self.fill("1+stopping", 1.0 + stopping)
         self.fill("-stopping", -stopping)
         self.bound("stopping", min(self.scaled.slowing, self.none * (1.0 + stopping)))
-        self.bound("floor", -self.problem.min_dose_pC / self.unit)
 
     def resolution(self) -> None:
         """X(N_k) − X(N_k−1) ≤ δ to first order, in units of δ; X is phase with its margin."""
         if self.problem.max_phase_step is None:
-            self._off("resolution", "steep", "-steep before")
             return
         scaled, per_step = self.scaled, 1.0 / self.problem.max_phase_step
         change = np.interp(self.N, scaled.dose, scaled.change) - np.interp(self.before, scaled.dose, scaled.change)
@@ -272,10 +319,8 @@ class _Numbers:
         self.bound("resolution", 1.0 - (change - steep * self.N + steep_before * self.before) * per_step)
 
     def target(self) -> None:
-        """How far a frame ends from the target, |x(N_k) − target(T_k)|, at least: to first order in both."""
-        if self.problem.weights.track == 0:
-            self._off("above target", "slope", "-target rate")
-            self._off("below target", "-slope", "target rate")
+        """Distance from the `target`: at least |x − wanted|, to first order in dose and time."""
+        if not self.shape.target:
             return
         at_s, wanted = (np.array(column) for column in zip(*self.problem.target, strict=True))
         soon = 1e-3
@@ -295,23 +340,23 @@ class _Numbers:
             self.b[first], self.b[first + 1] = 1.0, -1.0
 
     def cost(self) -> Floats:
-        weights, H = self.problem.weights, self.H
-        later = LATER_COUNTS_LESS ** np.arange(H)
+        weights, at = self.problem.weights, self.structure.variables
+        later = LATER_COUNTS_LESS ** np.arange(self.H)
         cost = np.zeros(self.structure.columns)
-        cost[2 * H : 3 * H] = -1.0
-        cost[3 * H : 4 * H] = weights.rate
-        cost[4 * H : 5 * H] = FLOOR_PRICE * later
-        cost[5 * H : 6 * H] = RESOLUTION_PRICE * later
-        cost[6 * H : 7 * H] = max(weights.track, TINY)
-        cost[7 * H :] = CEILING_PRICE, BUDGET_PRICE, STOPPING_PRICE
-        cost[H - 1] += weights.damage * self.slope[-1]  # Σ n·x' is the phase change of the whole plan, to first order
-        cost[2 * H - 1] += weights.time
+        cost[at["u"]] = -1.0
+        cost[at["r"]] = weights.rate
+        cost[at["T"].stop - 1] = weights.time
+        cost[at["N"].stop - 1] = weights.damage * self.slope[-1]  # Σ n·x' is the plan's phase change, to first order
+        cost[at["short of floor"]] = FLOOR_PRICE * later
+        cost[at["over budget"]] = CEILING_PRICE
+        if self.shape.ceiling:
+            cost[at["over ceiling"]] = CEILING_PRICE
+            cost[at["over stopping"]] = STOPPING_PRICE / (self.H + self.problem.stopping_frames)
+        if self.shape.resolution:
+            cost[at["blurred"]] = RESOLUTION_PRICE * later
+        if self.shape.target:
+            cost[at["away"]] = weights.track
         return cost
-
-    def _off(self, rows: str, *entries: str) -> None:
-        for name in entries:
-            self.fill(name, 0.0)
-        self.bound(rows, 1.0)
 
 
 def filled_program(problem: Problem, scaled: Scaled, nominal: tuple[Floats, Floats]) -> Program:

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from controller.cone_program import Program, Scaled, filled_program, structure
+from controller.cone_program import Program, Scaled, Shape, filled_program, structure
 from controller.plant import Floats
 from controller.problem import HORIZON, Limits, Problem, ProblemError, Weights, ceiling_dose_pC, require_possible
 
@@ -33,6 +33,7 @@ __all__ = [
 
 PASSES = 3
 DAMPING = 0.7  # share of the way that the nominal plan goes towards each solution
+CONVERGED = 5e-3  # nominal frames, of cumulative dose: less than any estimate of phase can tell
 TOLERANCE = 1e-5  # in nominal frames (dose, dwell): what a solution may break of a constraint
 MAX_ITERATIONS = 60
 
@@ -45,7 +46,7 @@ class Plan:
     dwell_s: Floats
     phase: Floats  # expected at the end of each frame, without margin
     blank: bool
-    status: str  # "solved", "fallback" or "blank"
+    status: str  # "solved"; "fallback" where the plan before goes on; "blank" by need; "failed" where no plan was found
     reason: str = ""
     end_dose_pC: float = math.inf  # cumulative dose at which phase with its margin meets the ceiling
     linearisation_gap: float = 0.0  # largest change of a cumulative dose in the last pass, nominal frames
@@ -84,13 +85,14 @@ def solve(problem: Problem, previous: Plan | None = None) -> Plan:
     if scaled.room <= 0:
         return blanking(_why_no_room(problem, scaled), scaled.end_dose_pC)
     nominal = _first_nominal(problem, scaled, previous)
+    linearised = Shape.of(problem).depends_on_nominal or problem.weights.damage > 0 or problem.stopping_s > 0
     for passes in range(1, PASSES + 1):
         found = _solve_pass(problem, scaled, nominal)
         if found is None:
             return _fallback(problem, scaled, previous)
         moved = found[0] - nominal[0]
         gap = float(np.abs(moved).max())
-        if gap < TOLERANCE or passes == PASSES:
+        if gap < CONVERGED or passes == PASSES or not linearised:
             return _plan(problem, scaled, found, gap, passes)
         nominal = (nominal[0] + DAMPING * moved, nominal[1] + DAMPING * (found[1] - nominal[1]))
     raise AssertionError("there is a last pass")
@@ -124,20 +126,21 @@ def _first_nominal(problem: Problem, scaled: Scaled, previous: Plan | None) -> t
     return np.cumsum(dose), np.cumsum(dwell)
 
 
-@lru_cache(maxsize=8)
-def _cones(H: int) -> tuple[list[Any], Any, Any]:
+@lru_cache(maxsize=32)
+def _cones(shape: Shape) -> tuple[list[Any], Any, Any]:
     """Cones, quadratic part and settings for Clarabel, which is imported where it's first needed."""
     import clarabel  # noqa: PLC0415 - so that whoever only reads plans doesn't load a solver
     from scipy import sparse  # noqa: PLC0415 - the same
 
-    shape = structure(H)
-    cones = [clarabel.NonnegativeConeT(shape.inequalities), *[clarabel.SecondOrderConeT(3)] * (2 * H)]
+    s = structure(shape)
+    cones = [clarabel.NonnegativeConeT(s.inequalities), *[clarabel.SecondOrderConeT(3)] * (2 * shape.frames)]
     settings = clarabel.DefaultSettings()
     settings.verbose = False
     settings.max_iter = MAX_ITERATIONS
     settings.max_threads = 1
+    settings.tol_gap_abs = settings.tol_gap_rel = 1e-7  # of a nominal frame's signal
     settings.presolve_enable = False  # the structure stays the same whatever the numbers are
-    return cones, sparse.csc_matrix((shape.columns, shape.columns)), settings
+    return cones, sparse.csc_matrix((s.columns, s.columns)), settings
 
 
 def _solve_pass(problem: Problem, scaled: Scaled, nominal: tuple[Floats, Floats]) -> tuple[Floats, Floats] | None:
@@ -147,7 +150,7 @@ def _solve_pass(problem: Problem, scaled: Scaled, nominal: tuple[Floats, Floats]
     program = filled_program(problem, scaled, nominal)
     if not all(np.isfinite(numbers).all() for numbers in (program.a.data, program.b, program.cost)):
         return None
-    cones, quadratic, settings = _cones(problem.horizon)
+    cones, quadratic, settings = _cones(Shape.of(problem))
     solution = clarabel.DefaultSolver(quadratic, program.cost, program.a, program.b, cones, settings).solve()
     if solution.status not in (clarabel.SolverStatus.Solved, clarabel.SolverStatus.AlmostSolved):
         return None
@@ -192,7 +195,9 @@ def _plan(problem: Problem, scaled: Scaled, solution: tuple[Floats, Floats], gap
 
 def _fallback(problem: Problem, scaled: Scaled, previous: Plan | None) -> Plan:
     if previous is None or previous.blank or not len(previous.dose_pC):
-        return blanking("no plan was found, and there is none before", scaled.end_dose_pC)
+        return replace(blanking("no plan was found, and there is none before", scaled.end_dose_pC), status="failed")
     if previous.dose_pC[0] > min(scaled.end, scaled.budget) * problem.nominal_dose_pC:
-        return blanking("no plan was found, and the one before leads too far", scaled.end_dose_pC)
+        return replace(
+            blanking("no plan was found, and the one before leads too far", scaled.end_dose_pC), status="failed"
+        )
     return replace(previous, status="fallback", reason="no plan was found; the one before goes on")

@@ -36,6 +36,8 @@ WIDEST_INTERVAL = (
 MIN_DEVIATION = 1e-3  # no phase is known better from one spectrum; bounds the weight of a sender who says so
 
 OFFSET_SD = 0.15  # prior of g0: between specimens, what a model reads on a pristine one
+CALIBRATED_OFFSET_SD = 0.01  # the same where the forecaster has calibrated its phase to the session's start
+UNCALIBRATED_SCALE_SD = 0.05  # of a phase that nobody calibrated, relative
 EXPONENT_MEDIAN, EXPONENT_LOG_SD = 1.8, 0.4  # prior of m, log-normal: 0.8 to 4 within 95 %
 EXPONENT_RANGE = (0.6, 5.0)
 CRITICAL_DOSE_RANGE = (2.0, 3e4)  # prior of Dc, even in its logarithm, in reference doses
@@ -68,7 +70,10 @@ class PhaseEstimate:
     reference_dose_pC: float | None = None
     dose_pC: float = 0.0  # at the end of the newest spectrum
     forecasts: int = 0
-    scale_sd: float = 0.03  # of the phase scale from run to run, relative: it doesn't average out over forecasts
+    scatter: float = 0.0  # of the calibration from specimen to specimen: it's the same in all forecasts of a session
+    is_calibrated: bool | None = (
+        None  # whether the forecaster tells transformed fractions; else phases, as the model reads them
+    )
     bins: _Bins | None = None
     posterior: _Posterior | None = None
 
@@ -92,18 +97,24 @@ class PhaseEstimate:
             raise UnusableSummaryError(
                 f"it was made at {at_dose_pC:g} pC, and one at {self.dose_pC:g} pC is known already"
             )
+        is_calibrated = summary.fraction_now is not None
+        if self.is_calibrated not in (None, is_calibrated):
+            raise UnusableSummaryError("its phase is on another scale than that of those before")
         doses, values, weights = _observations(summary, at_dose_pC, at_dose_pC - self.dose_pC, self.forecasts == 0)
+        offset_sd = CALIBRATED_OFFSET_SD if is_calibrated else OFFSET_SD
         bins = (self.bins or _Bins.empty(reference_pC)).with_observations(doses, values, weights)
         pivot_pC = max(at_dose_pC, reference_pC)
         grid = _carried_grid(self.posterior, pivot_pC)
-        posterior = None if grid is None else _posterior(bins, reference_pC, pivot_pC, *grid)
+        posterior = None if grid is None else _posterior(bins, offset_sd, reference_pC, pivot_pC, *grid)
         if posterior is None or posterior.at_edge > EDGE_MASS:
-            posterior = _found_anew(bins, reference_pC, pivot_pC)
+            posterior = _found_anew(bins, offset_sd, reference_pC, pivot_pC)
         return replace(
             self,
             reference_dose_pC=reference_pC,
             dose_pC=at_dose_pC,
             forecasts=self.forecasts + 1,
+            scatter=_scatter(summary),
+            is_calibrated=is_calibrated,
             bins=bins,
             posterior=posterior,
         )
@@ -133,14 +144,15 @@ class PhaseEstimate:
         x = 1.0 - left
         slope = left * hazard * p.exponent[:, None] / doses
         mean, mean_slope = p.weight @ x, p.weight @ slope
+        scale_sd = 0.0 if self.is_calibrated else UNCALIBRATED_SCALE_SD
         variance = np.maximum(p.weight @ (x * x) - mean**2, 0.0)
         slope_variance = np.maximum(p.weight @ (slope * slope) - mean_slope**2, 0.0)
         return Curve(
             np.asarray(dose_pC, dtype=np.float64),
             mean,
-            np.sqrt(variance + (self.scale_sd * mean) ** 2),
+            np.sqrt(variance + (scale_sd * mean) ** 2 + self.scatter**2),
             mean_slope,
-            np.sqrt(slope_variance + (self.scale_sd * mean_slope) ** 2),
+            np.sqrt(slope_variance),
         )
 
 
@@ -213,18 +225,31 @@ def _observations(
     half_pC = reference_pC / 2
     windowful = 1.0 if first else min(1.0, new_dose_pC / (summary.window * reference_pC))
     doses, values, weights = [], [], []
-    if summary.phase_now is not None:
-        value, deviation = _taken(summary.phase_now, "phase now")
+    now, ahead = summary.phase_now, summary.phase
+    if summary.fraction_now is not None:
+        now, ahead = summary.fraction_now, summary.fraction or ()
+    if now is not None:
+        value, deviation = _taken(now, "phase now")
+        # A window on dose measures its newest step, most of which the window before had measured already.
         seen = min(1.0, new_dose_pC / reference_pC) if summary.window_domain == "dose" else 1.0
-        doses.append(max(at_dose_pC - min(half_pC, new_dose_pC / 2), 0.0))
+        doses.append(max(at_dose_pC - half_pC, 0.0))
         values.append(value)
         weights.append(seen / deviation**2)
-    for horizon, interval in zip(summary.horizons, summary.phase, strict=True):
+    for horizon, interval in zip(summary.horizons, ahead, strict=len(ahead) > 0):
         value, deviation = _taken(interval, f"phase {horizon} ahead")
         doses.append(at_dose_pC + horizon * reference_pC - half_pC)
         values.append(value)
-        weights.append(windowful / (len(summary.horizons) * deviation**2))
+        weights.append(windowful / (len(ahead) * deviation**2))
     return np.array(doses), np.array(values), np.array(weights)
+
+
+def _scatter(summary: Summary) -> float:
+    """Of the calibration, as the forecaster says; none where there is no calibration, whose doubts are priors here."""
+    if summary.fraction_now is None or summary.fraction_scatter is None:
+        return 0.0
+    if not 0 <= summary.fraction_scatter <= WIDEST_INTERVAL:
+        raise UnusableSummaryError(f"the scatter of its phase is {summary.fraction_scatter:g}")
+    return summary.fraction_scatter
 
 
 def _taken(interval: Interval, name: str) -> tuple[float, float]:
@@ -260,17 +285,18 @@ def _limits(u: float, u_sd: float, log_m: float, m_sd: float) -> tuple[float, fl
     )
 
 
-def _found_anew(bins: _Bins, reference_pC: float, pivot_pC: float) -> _Posterior:
+def _found_anew(bins: _Bins, offset_sd: float, reference_pC: float, pivot_pC: float) -> _Posterior:
     """The posterior by search from the whole range inwards."""
     low, high = (math.log(end) for end in EXPONENT_RANGE)
-    posterior = _posterior(bins, reference_pC, pivot_pC, *U_RANGE, low, high, finer=3)
+    posterior = _posterior(bins, offset_sd, reference_pC, pivot_pC, *U_RANGE, low, high, finer=3)
     for _ in range(2):
-        posterior = _posterior(bins, reference_pC, pivot_pC, *_limits(*posterior.moments()))
+        posterior = _posterior(bins, offset_sd, reference_pC, pivot_pC, *_limits(*posterior.moments()))
     return posterior
 
 
 def _posterior(
     bins: _Bins,
+    offset_sd: float,
     reference_pC: float,
     pivot_pC: float,
     u_low: float,
@@ -291,7 +317,7 @@ def _posterior(
     left = np.exp(-np.exp(np.minimum(u[:, None] + m[:, None] * ratio, 6.0)))  # a = 1 − x
     residual = bins.value + left - 1.0
     weighted = left * bins.weight
-    A = np.einsum("pb,pb->p", weighted, left) + 1.0 / OFFSET_SD**2
+    A = np.einsum("pb,pb->p", weighted, left) + 1.0 / offset_sd**2
     B = np.einsum("pb,pb->p", weighted, residual)
     log_critical = math.log(pivot_pC / reference_pC) - u / m
     outside = np.maximum(math.log(CRITICAL_DOSE_RANGE[0]) - log_critical, 0.0) + np.maximum(

@@ -10,7 +10,7 @@ import numpy as np
 from controller.plant import Curve
 from eelstm_stream.errors import EelstmError
 
-HORIZON = 16
+HORIZON = 8  # frames after those already ordered; what lies beyond them is in the stopping distance
 
 
 class ProblemError(EelstmError):
