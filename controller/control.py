@@ -57,7 +57,10 @@ HEALTHY_PERIODS, HEALTHY_AT_LEAST_S = 5.0, 1.0  # and without a usable forecast,
 SPEAKS_WITHIN_S = 3.0  # forecaster and guard say something once a second
 EXPIRES_S = 0.5  # a proposal that took longer to the guard is out of date
 BLANK_AGAIN_S = 1.0  # a beam that should be off and isn't
-RENEW_S = (0.1, 0.5)  # how often a start rate is proposed, at most and at least
+RENEW_LEAST_S, RENEW_SHARE = (
+    0.1,
+    0.125,
+)  # how often a start rate is proposed: of a lease, whose time may run faster than ours
 LEARN_SHARE = 0.5  # of the budget that may go without one usable forecast
 NO_LIMITS = CommandLimits(min_dwell_s=1.0, max_dwell_s=1.0, max_lease_s=1.0)  # of a session where nothing is proposed
 ATTEMPTS = 3  # at that, before a person must look
@@ -467,8 +470,8 @@ class _Step:
         """Propose a start rate, so that there are spectra to make a forecast from."""
         rate = session.orders.newest if session.estimate.forecasts else None
         rate = rate or planning.start_rate(self.state.aim, session)
-        least_s, most_s = RENEW_S
-        if session.learning and self.since_s(session.proposed_ns) < min(max(rate.dwell_s, least_s), most_s):
+        renew_s = max(RENEW_LEAST_S, RENEW_SHARE * planning.lease_s(session.limits, rate, None, session.pause_s))
+        if session.learning and self.since_s(session.proposed_ns) < renew_s:
             return
         if not session.learning:
             session = self.change_session(learning=True, attempts=session.attempts + 1)
