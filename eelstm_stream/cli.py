@@ -80,7 +80,7 @@ def listen(
         str | None, typer.Argument(help="session, spectrum, forecast, summary, status, proposal or decision.")
     ] = None,
     connect: Annotated[
-        str | None, typer.Option(help="Whom to listen to.  By default the forecaster, or for spectra the instrument.")
+        str | None, typer.Option(help="Whom to listen to.  By default whoever publishes that kind.")
     ] = None,
     instrument: Annotated[str | None, typer.Option(help="Whose messages.", show_default="microscope")] = None,
     count: Annotated[int | None, typer.Option(help="End after this many messages.")] = None,

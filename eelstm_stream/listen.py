@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -18,14 +18,35 @@ from eelstm_stream.core.tally import Tally
 from eelstm_stream.io import clock
 from eelstm_stream.io.config import Settings
 from eelstm_stream.io.listener import Listener
-from eelstm_stream.io.sockets import DEFAULT_INSTRUMENT, FORECAST_PUBLISH, INSTRUMENT_PUBLISH, Peer
+from eelstm_stream.io.sockets import (
+    CONTROL_PUBLISH,
+    DEFAULT_INSTRUMENT,
+    FORECAST_PUBLISH,
+    GUARD_PUBLISH,
+    INSTRUMENT_PUBLISH,
+    Peer,
+)
 from eelstm_stream.io.stopping import Stop
 from eelstm_stream.wire.codec import Decoded
 from eelstm_stream.wire.messages import Forecast, InstrumentName
 from eelstm_stream.wire.topics import TOPICS
 
 FRAMES_PER_S = 8
-FROM_INSTRUMENT = ("session", "spectrum")
+# Who publishes a kind, and so where to listen if nobody says.
+PUBLISHERS: Mapping[str, tuple[str, ...]] = {
+    "session": (INSTRUMENT_PUBLISH,),
+    "spectrum": (INSTRUMENT_PUBLISH,),
+    "forecast": (FORECAST_PUBLISH,),
+    "summary": (FORECAST_PUBLISH,),
+    "proposal": (CONTROL_PUBLISH,),
+    "decision": (GUARD_PUBLISH,),
+    "status": (FORECAST_PUBLISH, CONTROL_PUBLISH, GUARD_PUBLISH, INSTRUMENT_PUBLISH),
+}
+FOR_THE_VIEW: Mapping[str, tuple[str, ...]] = {
+    FORECAST_PUBLISH: ("forecast", "status"),
+    CONTROL_PUBLISH: ("status",),
+    GUARD_PUBLISH: ("status",),
+}
 
 
 class ListenSettings(Settings):
@@ -69,18 +90,28 @@ class View:
 def listen(settings: ListenSettings, *, as_json: bool) -> int:
     """Listen until told to stop. Returns 0, or 1 where a timeout ended it before `count` messages, or any, had come."""
     kinds = (settings.kind,) if settings.kind else ("forecast", "status")
-    endpoint = settings.connect or (INSTRUMENT_PUBLISH if settings.kind in FROM_INSTRUMENT else FORECAST_PUBLISH)
+    where = _where(settings, kinds)
     in_lines = as_json or settings.kind is not None or not sys.stdout.isatty()
     with Stop() as stop:
         listener = Listener(settings.instrument, stop)
         try:
-            listener.subscribe(endpoint, kinds)
-            sys.stderr.write(f"eelstm listen: {', '.join(kinds)} of {settings.instrument} on {endpoint}\n")
+            for endpoint, heard_there in where.items():
+                listener.subscribe(endpoint, heard_there)
+            sys.stderr.write(f"eelstm listen: {', '.join(kinds)} of {settings.instrument} on {', '.join(where)}\n")
             if in_lines:
                 return _in_lines(settings, listener, stop, as_json=as_json)
             return _on_screen(settings, listener, stop)
         finally:
             listener.close()
+
+
+def _where(settings: ListenSettings, kinds: tuple[str, ...]) -> Mapping[str, tuple[str, ...]]:
+    """Endpoints, and what to hear from each."""
+    if settings.connect is not None:
+        return {settings.connect: kinds}
+    if settings.kind is None:
+        return FOR_THE_VIEW
+    return dict.fromkeys(PUBLISHERS[settings.kind], kinds)
 
 
 def _in_lines(settings: ListenSettings, listener: Listener, stop: Stop, *, as_json: bool) -> int:

@@ -19,6 +19,8 @@ BLOCKS = " ▁▂▃▄▅▆▇█"
 PLOT_COLUMNS, PLOT_ROWS = 76, 6
 EDGES = (("Ti L", 456.0), ("O K", 532.0))
 
+GUARD_STYLES = {"auto": "green", "disarmed": "cyan", "override": "bold yellow", "blank_latched": "bold white on red"}
+CONTROLLER_STYLES = {"controlling": "green", "advising": "green", "learning": "cyan", "waiting": "cyan", "ended": "dim"}
 STATE_STYLES = {"forecasting": "green", "filling": "cyan", "waiting": "cyan", "ended": "dim"}  # any other is a warning
 
 
@@ -48,6 +50,16 @@ def _heading(tally: Tally) -> Text:
         text.append(f"\n{status.state}: {_plain(status.text)}", style=STATE_STYLES.get(status.state, "bold yellow"))
     else:
         text.append("\nnothing heard from a forecaster yet", style="bold yellow")
+    if status is not None and status.alarm is not None:
+        text.append(f"\nALARM: {_plain(status.alarm)}", style="bold white on red")
+    controller, guard = tally.controller, tally.guard
+    if controller is not None:
+        said = f"\ncontroller {controller.state} ({controller.preset}): {_plain(controller.text)}"
+        text.append(said, style=CONTROLLER_STYLES.get(controller.state, "bold yellow"))
+    if guard is not None:
+        left = "" if guard.ledger is None else f"; {guard.ledger.left_pC:,.0f} of {guard.ledger.budget_pC:,.0f} pC left"
+        said = f"\nguard {guard.mode.replace('_', ' ')}: {_plain(guard.text)}{left}"
+        text.append(said, style=GUARD_STYLES.get(guard.mode, "bold yellow"))
     return text
 
 

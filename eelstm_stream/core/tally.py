@@ -10,7 +10,9 @@ import numpy as np
 
 from eelstm_stream.core.dose import frame_dose_pC
 from eelstm_stream.wire.messages import (
+    ControllerStatus,
     Gap,
+    GuardStatus,
     LiveSkill,
     Message,
     SessionEnd,
@@ -57,6 +59,8 @@ class Tally:
     start: SessionStart | None = None
     end: SessionEnd | None = None
     status: Status | None = None
+    controller: ControllerStatus | None = None
+    guard: GuardStatus | None = None
     newest: Summary | None = None
     spectra: int = 0
     forecasts: int = 0
@@ -95,6 +99,10 @@ class Tally:
             case Status():
                 self.status = message
                 self.window = message.window or self.window
+            case ControllerStatus():
+                self.controller = message
+            case GuardStatus():
+                self.guard = message
             case _:
                 pass
 

@@ -12,7 +12,18 @@ from rich.console import Console
 
 from eelstm_stream.core.tally import Tally
 from eelstm_stream.screen import block_chart, draw, sparkline
-from eelstm_stream.wire.messages import Counters, Forecast, Interval, Message, QualityFlag, Status, Summary
+from eelstm_stream.wire.messages import (
+    ControllerStatus,
+    Counters,
+    Forecast,
+    GuardStatus,
+    Interval,
+    LedgerReport,
+    Message,
+    QualityFlag,
+    Status,
+    Summary,
+)
 from tests.model_files import AXIS, reference_spectrum
 from tests.properties import examples
 from tests.wire import strategies
@@ -44,6 +55,22 @@ def test_before_anything_is_heard_it_says_so():
     assert "nothing heard from a forecaster yet" in text
     assert "no forecast yet" in text
     assert "no forecast has come true" in text
+
+
+def test_an_alarm_is_shown_as_long_as_the_status_has_it():
+    assert "ALARM: two programs publish" in shown(status(alarm="two programs publish\x1b[2J"))
+    assert "ALARM" not in shown(status(alarm="two programs publish"), status())
+
+
+def test_it_shows_what_controller_and_guard_do():
+    envelope = {"session": "s", "seq": 0, "sent_mono_ns": 0, "clock_id": "boot-1"}
+    controller = ControllerStatus(**envelope, state="controlling", text="0.2 s at 230 pA next", preset="preserve")
+    ledger = LedgerReport(budget_pC=5000.0, charged_pC=1200.0, reported_pC=1000.0, left_pC=3800.0)
+    guard = GuardStatus(**envelope, mode="blank_latched", text="latched\x1b[2J by an operator", ledger=ledger)
+    text = shown(controller, guard)
+    assert "controller controlling (preserve): 0.2 s at 230 pA next" in text
+    assert "guard blank latched: latched\N{REPLACEMENT CHARACTER}[2J by an operator; 3,800 of 5,000 pC left" in text
+    assert "guard" not in shown(status())
 
 
 def test_it_shows_session_model_phase_errors_and_flow():
