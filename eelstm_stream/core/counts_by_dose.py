@@ -78,10 +78,6 @@ class CountsByDose(NamedTuple):
         """With nothing kept but the sums so far, which stand after a hole then."""
         return CountsByDose((self.marks[-1] + steps,), self.measured[-1:], self.counts[-1:])
 
-    def without_newest_piece(self) -> CountsByDose:
-        """Before the newest frame. There must be one."""
-        return CountsByDose(self.marks[:-1], self.measured[:-1], self.counts[:-1])
-
     def up_to(self, mark: float, out: Counts | None = None) -> Counts:
         """Cumulative counts `(channel,)` at a mark. ValueError where it is not kept.
 

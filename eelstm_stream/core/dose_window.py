@@ -17,8 +17,8 @@ steps. Dose that nobody measured stands in it as a hole: a step's counts are div
 step with less than LEAST_MEASURED is drawn between its neighbours. A hole longer than MAX_GAP_STEPS empties the window.
 
 A frame of a fiftieth of the reference dose can't be aligned by itself: noise would decide. So the shift is looked for in the
-newest step as a whole, before any shift was taken out, and the new frame is moved by that. The first frames of a window have
-nothing before them: until they make AT_FIRST of a step, they are prepared together, again at each.
+newest step as a whole, before any shift was taken out, and the new frame is moved by that. (The first frames of a window have
+nothing before them. To align them again together, once they make half a step, was tried, and changed no forecast.)
 """
 
 from __future__ import annotations
@@ -34,20 +34,13 @@ from eelstm_stream.core.preparation import Preparation, Prepared
 
 MAX_GAP_STEPS = 2.0  # unmeasured doses in a row that a window of 8 still bridges: as many as of frames
 LEAST_MEASURED = 0.25  # of a step; with less, noise has twice its deviation and more
-AT_FIRST = 0.5  # step
 WORTH_SAYING = 0.25  # step: a hole between two frames that is shorter is how the camera works, and no gap
 WORTH_COMPARING = 0.5  # step: with less measured, noise and not the forecast would decide how it turned out
 SHORT, NEARLY_ONE = 0.25, 0.1  # steps: frames of such doses, or of one step to that, are hardly shared by two steps
+OLDER = 3  # steps kept beyond a full window, from which a hole at its old end is drawn
 ROUNDED = 1e-9  # of a dose that an instrument has added up
 
 Counts = NDArray[np.float32]
-
-
-class _First(NamedTuple):
-    """The first frames of a window, which are prepared together."""
-
-    counts: NDArray[np.float64]  # (channel,) on the camera's axis, their sum
-    steps: float
 
 
 class DoseWindow(NamedTuple):
@@ -61,7 +54,6 @@ class DoseWindow(NamedTuple):
     hole: float = 0.0  # steps without a spectrum since the newest frame, as far as is known
     lost: bool = False  # whether spectra are missing there
     received: float | None = None  # by the instrument's own count at the end of the newest frame, steps
-    first: _First | None = None  # where the window has just begun
     gap_until: float = -math.inf  # end of the newest gap, steps
 
     @classmethod
@@ -122,7 +114,7 @@ class DoseWindow(NamedTuple):
         if hole <= MAX_GAP_STEPS + SAME or self.is_empty:
             return self._replace(hole=hole)
         aligned, compared = self.aligned.newest_mark_alone(), self.compared.newest_mark_alone()
-        return self._replace(aligned=aligned, compared=compared, hole=hole, first=None)
+        return self._replace(aligned=aligned, compared=compared, hole=hole)
 
     def take(
         self,
@@ -134,7 +126,7 @@ class DoseWindow(NamedTuple):
     ) -> tuple[DoseWindow, Prepared]:
         """Take the next frame in, `(channel,)` counts on the camera's axis, after `reached`; scale: to the reference dose.
 
-        Returns the frame as prepared too; the first frames of a window are prepared together.
+        Returns the frame as prepared too.
         """
         del seq
         steps, position = 1 / scale, self.position + self.hole
@@ -142,14 +134,10 @@ class DoseWindow(NamedTuple):
             record.moved(self.hole) if self.is_empty else record.with_hole(self.hole)
             for record in (self.aligned, self.compared)
         )
-        first, before, together = self.first, None, steps
-        if first is not None and not self.hole:
-            counts, together = first.counts + np.asarray(counts, np.float64), steps + first.steps
-            aligned, compared = aligned.without_newest_piece(), compared.without_newest_piece()
-        elif steps < 1 and not self.is_empty:
+        before = None
+        if steps < 1 and not self.is_empty:
             before = compared.between(max(position - (1 - steps), compared.marks[0]), position)
-        begins = self.is_empty or together > steps
-        prepared = preparation(counts, 1 / together, before)
+        prepared = preparation(counts, scale, before)
         is_gap = not self.is_empty and (self.lost or self.hole >= WORTH_SAYING)
         received = None if self.received is None else self.received + self.hole
         received = received if received_before is None else received_before
@@ -157,14 +145,13 @@ class DoseWindow(NamedTuple):
         return DoseWindow(
             length=self.length,
             # The frames kept are those of the window, and those that a forecast that comes true now aimed at.
-            aligned=aligned.with_frame(together, prepared.counts * np.float64(together)).kept_from(
-                position - max(self.length, steps + self.hole + 1)
+            aligned=aligned.with_frame(steps, prepared.counts * np.float64(steps)).kept_from(
+                position - max(self.length + OLDER, steps + self.hole + 1)
             ),
-            compared=compared.with_frame(together, prepared.compared).kept_from(position - 1),
+            compared=compared.with_frame(steps, prepared.compared).kept_from(position - 1),
             frame_steps=steps,
             pause_steps=self.pause_steps if self.lost or self.is_empty else self.hole,
             received=None if received is None else received + steps,
-            first=_First(counts.astype(np.float64), together) if begins and together < AT_FIRST else None,
             gap_until=position - steps if is_gap else self.gap_until,
         ), prepared
 
@@ -175,11 +162,17 @@ class DoseWindow(NamedTuple):
         counts, measured = self.aligned.parts([self.position - age for age in range(self.length, -1, -1)])
         window = np.empty(counts.shape, dtype=np.float32)
         np.multiply(counts, 1 / np.maximum(measured, SAME)[:, np.newaxis], out=window, casting="same_kind")
-        if (measured < LEAST_MEASURED).any():
-            known = np.flatnonzero(measured >= LEAST_MEASURED)
-            shares = [np.interp(np.arange(self.length), known, one) for one in np.identity(len(known))]
-            window = (np.stack(shares, axis=1) @ window[known]).astype(np.float32)
-        return window
+        return window if measured.min() >= LEAST_MEASURED else self._with_holes_drawn(window, measured)
+
+    def _with_holes_drawn(self, window: Counts, measured: NDArray[np.float64]) -> Counts:
+        """The window with steps of which too little was measured on a line between their neighbours, or like the nearest."""
+        known = [(age, counts) for age, counts in enumerate(window[::-1]) if measured[-1 - age] >= LEAST_MEASURED]
+        older = (self.ending_at(self.position - age) for age in range(self.length, self.length + OLDER))
+        known += [(self.length + age, counts) for age, counts in enumerate(older) if counts is not None][:1]
+        ages, steps = zip(*known, strict=True)
+        shares = [np.interp(np.arange(self.length)[::-1], ages, one) for one in np.identity(len(ages))]
+        drawn: Counts = (np.stack(shares, axis=1) @ np.stack(steps)).astype(np.float32)
+        return drawn
 
     def newest(self, window: Counts | None) -> tuple[Counts, float]:
         """The newest step, `(channel,)`, or as much of it as there is; and its variance over mean, in units of the camera's.
