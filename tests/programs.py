@@ -343,12 +343,12 @@ class Instrument:
 class Served:
     """A forecaster process between an instrument played by the test and the test's ears."""
 
-    def __init__(self, model: Path) -> None:
+    def __init__(self, model: Path, *arguments: str) -> None:
         with ExitStack() as stack:
             self.instrument = Instrument()
             stack.callback(self.instrument.close)
             self.forecaster = stack.enter_context(
-                Child("serve", "--model", str(model), "--publish", ANY_PORT, *self.instrument.arguments)
+                Child("serve", "--model", str(model), "--publish", ANY_PORT, *self.instrument.arguments, *arguments)
             )
             self.endpoint = self.forecaster.wait_until_ready()["publish"]
             self.ears = stack.enter_context(Ears(("forecast", "status"), self.endpoint))
