@@ -51,8 +51,9 @@ class Scaled:
         unit = problem.nominal_dose_pC
         curve = problem.curve
         begin_pC = problem.dose_pC + sum(problem.ordered_pC)
-        end_pC = ceiling_dose_pC(curve, problem.phase_ceiling, problem.margin_sd)
-        slowing_pC = ceiling_dose_pC(curve, problem.phase_ceiling, problem.slowing_sd)
+        ceiling = None if problem.phase_ceiling is None else problem.phase_ceiling - problem.phase_margin
+        end_pC = ceiling_dose_pC(curve, ceiling, problem.margin_sd)
+        slowing_pC = ceiling_dose_pC(curve, ceiling, problem.slowing_sd)
         budget_pC = math.inf if problem.budget_pC is None else problem.dose_pC + problem.budget_pC - begin_pC
         dose = (curve.dose_pC - begin_pC) / unit
         steep = (curve.slope + problem.phase_step_sd * curve.slope_sd) * unit
@@ -276,10 +277,13 @@ class _Numbers:
         self.fill("min current", low)
         self.fill("-min current", -low)
         high = np.full(self.H, limits.max_current_pA / ampere)
-        if self.problem.stopping_s > 0 and math.isfinite(self.scaled.slowing):
-            # Blanking takes stopping_s at the frame's current: no more of it than brings the specimen to the ceiling.
+        stopping_s = self.problem.approach * self.problem.stopping_s
+        if stopping_s > 0 and math.isfinite(self.scaled.slowing):
+            # Blanking takes so long at the frame's current: no more of it than brings the specimen to the ceiling, unless it is
+            # needed for the floor in a nominal dwell.
             left = np.maximum(self.scaled.slowing - self.before, 0.0)
-            high = np.clip(left * self.second / self.problem.stopping_s, low, high)
+            needed = min(max(low, self.problem.min_dose_pC / self.unit), high[0])
+            high = np.clip(left * self.second / stopping_s, needed, high)
         self.fill("-max current", -high)
         self.fill("max current", high[1:])
         self.bound("max dose", limits.max_dose_pC / self.unit)
@@ -301,7 +305,7 @@ class _Numbers:
         self.bound("floor", -self.problem.min_dose_pC / self.unit)
         if not self.shape.ceiling:
             return
-        stopping = self.problem.stopping_frames
+        stopping = self._stopping_frames()
         self.bound("ceiling", min(self.scaled.end, self.none))
         self.fill("1+stopping", 1.0 + stopping)
         self.fill("-stopping", -stopping)
@@ -339,6 +343,9 @@ class _Numbers:
             first = self.structure.bound[f"signal {k}"].start
             self.b[first], self.b[first + 1] = 1.0, -1.0
 
+    def _stopping_frames(self) -> float:
+        return max(self.problem.approach * self.problem.stopping_frames, self.problem.approach_frames)
+
     def cost(self) -> Floats:
         weights, at = self.problem.weights, self.structure.variables
         later = LATER_COUNTS_LESS ** np.arange(self.H)
@@ -351,7 +358,7 @@ class _Numbers:
         cost[at["over budget"]] = CEILING_PRICE
         if self.shape.ceiling:
             cost[at["over ceiling"]] = CEILING_PRICE
-            cost[at["over stopping"]] = STOPPING_PRICE / (self.H + self.problem.stopping_frames)
+            cost[at["over stopping"]] = STOPPING_PRICE / (self.H + self._stopping_frames())
         if self.shape.resolution:
             cost[at["blurred"]] = RESOLUTION_PRICE * later
         if self.shape.target:

@@ -17,28 +17,38 @@ class Preset:
     meaning: str  # for a person
     commands: bool = True  # False: proposals are published, and the guard is asked for nothing
     phase_ceiling: float | None = None
-    margin_sd: float = 1.64
-    slowing_sd: float = 2.5
+    phase_margin: float = 0.0  # of any sign: what a bench on other specimens found to be left over, or missing
+    margin_sd: float = 1.0
+    slowing_sd: float = 1.0
+    approach: float = 1.5
+    approach_frames: float = 6.0
     max_phase_step: float | None = None
     phase_step_sd: float = 1.0
-    min_dose_share: float = 0.05
+    min_dose_share: float = 0.1
     max_dose_share: float = 1.0
+    min_dwell_share: float = (
+        0.0  # of the nominal dwell; 1 keeps it, and current alone varies, where current can be ordered
+    )
     target: tuple[tuple[float, float], ...] = ()  # (time since the session's start, s; phase)
     weights: Weights = field(default_factory=Weights)
 
 
 PRESETS: dict[PresetName, Preset] = {
-    "preserve": Preset("preserve", "stay below the phase ceiling, and collect the most signal", phase_ceiling=0.3),
+    "preserve": Preset(
+        "preserve", "stay below the phase ceiling, and collect the most signal", phase_ceiling=0.3, min_dwell_share=1.0
+    ),
     "resolve": Preset(
         "resolve",
         "spend the dose where the change is: no frame may change the specimen by more than the phase step",
         max_phase_step=0.005,
-        min_dose_share=0.1,
-        max_dose_share=1.0,
     ),
     "track": Preset("track", "follow a given phase over time", weights=Weights(track=100.0)),
     "advise": Preset(
-        "advise", "publish the proposals of preserve, and command nothing", commands=False, phase_ceiling=0.3
+        "advise",
+        "publish the proposals of preserve, and command nothing",
+        commands=False,
+        phase_ceiling=0.3,
+        min_dwell_share=1.0,
     ),
 }
 
@@ -65,13 +75,16 @@ def problem_for(
     the first frame that can still be ordered; for `track`. The rest is as in `Problem`.
     Raises ValueError before the first forecast.
     """
+    min_dwell_s = limits.min_dwell_s
+    if limits.min_current_pA < limits.max_current_pA:
+        min_dwell_s = min(max(min_dwell_s, preset.min_dwell_share * nominal_dwell_s), limits.max_dwell_s)
     narrowed = Limits(
-        min_dwell_s=limits.min_dwell_s,
+        min_dwell_s=min_dwell_s,
         max_dwell_s=limits.max_dwell_s,
         min_current_pA=limits.min_current_pA,
         max_current_pA=limits.max_current_pA,
         max_dose_pC=max(
-            min(limits.max_dose_pC, preset.max_dose_share * nominal_dose_pC), limits.min_current_pA * limits.min_dwell_s
+            min(limits.max_dose_pC, preset.max_dose_share * nominal_dose_pC), limits.min_current_pA * min_dwell_s
         ),
         dose_rise_pC=limits.dose_rise_pC,
         dwell_rise_s=limits.dwell_rise_s,
@@ -89,10 +102,13 @@ def problem_for(
         weights=preset.weights,
         budget_pC=budget_pC,
         phase_ceiling=preset.phase_ceiling,
+        phase_margin=preset.phase_margin,
         margin_sd=preset.margin_sd,
         slowing_sd=preset.slowing_sd,
         stopping_frames=stopping_frames,
         stopping_s=stopping_s,
+        approach=preset.approach,
+        approach_frames=preset.approach_frames,
         max_phase_step=preset.max_phase_step,
         phase_step_sd=preset.phase_step_sd,
         min_dose_pC=min(preset.min_dose_share * nominal_dose_pC, narrowed.max_dose_pC),

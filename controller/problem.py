@@ -55,10 +55,13 @@ class Problem:
     weights: Weights = field(default_factory=Weights)
     budget_pC: float | None = None  # that may still be spent after `dose_pC`, ordered frames among it
     phase_ceiling: float | None = None
-    margin_sd: float = 1.64  # standard deviations of phase between the estimate and the ceiling
-    slowing_sd: float = 2.5  # and the margin within which it stops from any planned frame on
-    stopping_frames: float = 0.0  # frames at the old rate before blanking holds
-    stopping_s: float = 0.0  # and time, if that is longer
+    phase_margin: float = 0.0  # between the estimate and the ceiling, and
+    margin_sd: float = 1.0  # so many standard deviations of phase more
+    slowing_sd: float = 1.0  # the same for the ceiling from which the stopping distance is kept
+    stopping_frames: float = 0.0  # from an order to blank until it holds: frames, and
+    stopping_s: float = 0.0  # time
+    approach: float = 1.5  # stopping distances that each frame keeps from the ceiling, where it may
+    approach_frames: float = 6.0  # and frames like itself, at least
     max_phase_step: float | None = None  # δ: phase change in one frame
     phase_step_sd: float = 1.0  # margin on it, standard deviations of the slope
     min_dose_pC: float = 0.0  # of a frame: SNR floor, soft
@@ -82,10 +85,13 @@ def require_possible(problem: Problem) -> None:
         "max_dose_pC": limits.max_dose_pC,
         "budget_pC": problem.budget_pC,
         "phase_ceiling": problem.phase_ceiling,
+        "phase_margin": problem.phase_margin,
         "margin_sd": problem.margin_sd,
         "slowing_sd": problem.slowing_sd,
         "stopping_frames": problem.stopping_frames,
         "stopping_s": problem.stopping_s,
+        "approach": problem.approach,
+        "approach_frames": problem.approach_frames,
         "max_phase_step": problem.max_phase_step,
         "phase_step_sd": problem.phase_step_sd,
         "min_dose_pC": problem.min_dose_pC,
@@ -97,7 +103,7 @@ def require_possible(problem: Problem) -> None:
     for name, value in numbers.items():
         if value is not None and not math.isfinite(value):
             raise ProblemError(f"{name} is {value}.")
-        if value is not None and value < 0 and name != "phase_ceiling":
+        if value is not None and value < 0 and name not in ("phase_ceiling", "phase_margin"):
             raise ProblemError(f"{name} is {value:g}, and can't be below 0.")
     for name in (
         "nominal_dose_pC",
