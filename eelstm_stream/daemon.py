@@ -31,6 +31,7 @@ from eelstm_stream.core.pipeline import (
     Silent,
     Unseen,
 )
+from eelstm_stream.core.publishers import Publishers
 from eelstm_stream.core.verification import Verification
 from eelstm_stream.core.window import WindowDomain, filling
 from eelstm_stream.errors import UnusableInputError
@@ -109,6 +110,7 @@ class Forecaster:
     def __init__(self, settings: ServeSettings, model: Model, *, as_json: bool = False) -> None:
         """Bind and connect. Raises EelstmError where the model can't be served or the port is taken; nothing is bound then."""
         self._state = pipeline.new_pipeline(model.metadata, settings.window_domain)
+        self._publishers = Publishers()
         self._settings = settings
         self._model = model
         self._as_json = as_json
@@ -122,7 +124,9 @@ class Forecaster:
         self._inference = InferenceThread(model)
         self._queue: deque[list[_Due] | pipeline.Event] = deque()
         self._in_flight: list[_Due] = []
-        self._spectra = subscriber(self._context, settings.spectra, settings.instrument, ("session", "spectrum"))
+        self._spectra = subscriber(
+            self._context, settings.spectra, settings.instrument, ("session", "spectrum", "status")
+        )
         self._snapshot = snapshot_client(self._context, settings.snapshot)
         self._phase = model.metadata.phase
         self._clock_id = clock.clock_id()
@@ -195,9 +199,19 @@ class Forecaster:
                 return
             taken_up_ns = clock.monotonic_ns()
             try:
-                self._step(decode(frames), taken_up_ns)
+                decoded = decode(frames)
             except WireError as error:
                 self._count_malformed(error)
+            else:
+                self._watch(decoded.message)
+                self._step(decoded, taken_up_ns)
+
+    def _watch(self, message: Message) -> None:
+        """Say it at once where two publish under one name, and when that is over."""
+        before, self._publishers = self._publishers.alarm, self._publishers.heard(message)
+        if (alarm := self._publishers.alarm) != before:
+            say("serve", f"ALARM: {alarm}" if alarm else "the alarm is over: one of the two sessions has ended")
+            self._publish_status()
 
     def _take_snapshot(self) -> None:
         try:
@@ -294,6 +308,7 @@ class Forecaster:
                 model_sha256=self._model.sha256,
                 window=self._model.metadata.window,
                 counters=Counters(**counters),
+                alarm=self._publishers.alarm,
             )
         )
 

@@ -353,6 +353,9 @@ class Status(Message):
     model_sha256: Sha256 | None = None
     window: Count | None = Field(None, description="number of spectra in that model's window")
     counters: Counters = Counters()
+    alarm: Text | None = Field(
+        None, description="what is wrong beyond the state, in one sentence, such as two publishers of one name; latched"
+    )
 
 
 PresetName = Literal["preserve", "resolve", "track", "advise"]
