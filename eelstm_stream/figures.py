@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,11 +12,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from eelstm_stream.core.dose import normalisation
+from eelstm_stream.core.counts_by_dose import SAME
 from eelstm_stream.core.energy_axis import channel_range, energies_eV
 from eelstm_stream.core.model_contract import ModelMetadata
-from eelstm_stream.core.pipeline import new_pipeline
-from eelstm_stream.core.preparation import Preparation
+from eelstm_stream.core.pipeline import Accepted, new_pipeline, step
+from eelstm_stream.core.window import Window
 from eelstm_stream.errors import EelstmError, UsageError
 from eelstm_stream.wire.codec import Decoded
 from eelstm_stream.wire.messages import Forecast, Payload, SessionStart, Spectrum
@@ -34,10 +35,6 @@ class _Session:
     start: SessionStart
     spectra: dict[int, tuple[Spectrum, Payload]] = field(default_factory=dict)
     forecasts: list[tuple[Forecast, NDArray[np.float32]]] = field(default_factory=list)
-
-    def come_true(self) -> list[tuple[Forecast, NDArray[np.float32]]]:
-        """Forecasts, by their longest horizon, whose spectrum has come."""
-        return [(h, c) for h, c in self.forecasts if h.from_seq + h.horizons[-1] in self.spectra]
 
 
 class ComeTrueFigure:
@@ -66,10 +63,13 @@ class ComeTrueFigure:
 
     def save(self, model: ModelMetadata) -> bool:
         """Draw into the file; False where no forecast has come true, and so nothing was drawn."""
-        session = max(self._sessions, key=lambda s: len(s.come_true()), default=None)
-        if session is None or not (matured := session.come_true()):
+        session = max(self._sessions, key=lambda s: len(s.forecasts), default=None)
+        if session is None or not session.forecasts:
             return False
         truths = _Truths(session, model)
+        matured = [(header, counts) for header, counts in session.forecasts if truths.of(header) is not None]
+        if not matured:
+            return False
         figure = Figure(figsize=(13, 8.5), layout="constrained")
         upper, lower = figure.subplots(2, 1, height_ratios=(2.2, 1))
         upper.remove()
@@ -89,32 +89,43 @@ class ComeTrueFigure:
 
 
 class _Truths:
-    """Spectra of a session as the model sees them."""
+    """A session as the model sees it: what came of the steps that its forecasts aimed at."""
 
     def __init__(self, session: _Session, model: ModelMetadata) -> None:
-        self._session = session
-        self._model = model
-        self._preparation = Preparation(session.start.energy_axis, model.energy_axis, new_pipeline(model).alignment)
+        state, _ = step(new_pipeline(model, session.forecasts[0][0].window_domain), session.start, None, 0)
+        self._pasts: dict[int, Window] = {}  # after each spectrum, by its number
+        for _, (spectrum, counts) in sorted(session.spectra.items()):
+            state, events = step(state, spectrum, counts, 0)
+            self._pasts |= {event.spectrum.seq: event.past for event in events if isinstance(event, Accepted)}
+        self._positions = [past.position for past in self._pasts.values()]
 
-    def __getitem__(self, seq: int) -> NDArray[np.float32]:
-        """Counts `(channel,)` at the reference dose, aligned."""
-        spectrum, counts = self._session.spectra[seq]
-        model = self._model
-        scale = normalisation(
-            spectrum.dwell_s, spectrum.beam_current_pA, model.reference_dwell_s, model.reference_dose_pC
-        )
-        return self._preparation(counts, scale).counts
+    def of(self, header: Forecast) -> NDArray[np.float32] | None:
+        """Counts `(channel,)` of the furthest step that it aimed at; None where it has not come, or was not measured."""
+        made = self._pasts.get(header.from_seq)
+        if made is None:
+            return None
+        target = made.position + header.horizons[-1]
+        reached = bisect_left(self._positions, target - SAME)
+        return None if reached == len(self._positions) else list(self._pasts.values())[reached].ending_at(target)
+
+    def when_made(self, header: Forecast) -> NDArray[np.float32]:
+        """Counts `(channel,)` of the newest step when a forecast was made."""
+        return self._pasts[header.from_seq].newest(None)[0]
 
 
 def _draw_one(above: Axes, below: Axes, header: Forecast, forecast: NDArray[np.float32], truths: _Truths) -> None:
     """One forecast, what came, and what persistence would have said; and below it how far off the two are."""
     energies = energies_eV(header.energy_axis)
-    target = header.from_seq + header.horizons[-1]
-    truth, persistence = truths[target], truths[header.from_seq]
-    above.plot(energies, truth, color=COLOURS["truth"], lw=0.6, label=f"spectrum {target}, as it came")
-    above.plot(
-        energies, forecast, color=COLOURS["forecast"], lw=1.0, label=f"forecast {header.horizons[-1]} steps before"
-    )
+    truth, persistence = truths.of(header), truths.when_made(header)
+    if truth is None:
+        raise ValueError(f"forecast {header.seq} has not come true")
+    horizon = header.horizons[-1]
+    if header.window_domain == "frame":
+        name = f"spectrum {header.from_seq + horizon}"
+    else:
+        name = f"the reference dose that ended {horizon} after spectrum {header.from_seq}"
+    above.plot(energies, truth, color=COLOURS["truth"], lw=0.6, label=f"{name}, as it came")
+    above.plot(energies, forecast, color=COLOURS["forecast"], lw=1.0, label=f"forecast {horizon} steps before")
     above.set_ylabel("counts at the reference dose")
     low, high = float(truth.min()), float(truth.max())
     above.set_ylim(low - 0.05 * (high - low), low + 1.8 * (high - low))  # room for the insets above the spectrum
