@@ -36,7 +36,10 @@ MAX_GAP_STEPS = 2.0  # unmeasured doses in a row that a window of 8 still bridge
 LEAST_MEASURED = 0.25  # of a step; with less, noise has twice its deviation and more
 WORTH_SAYING = 0.25  # step: a hole between two frames that is shorter is how the camera works, and no gap
 WORTH_COMPARING = 0.5  # step: with less measured, noise and not the forecast would decide how it turned out
-SHORT, NEARLY_ONE = 0.25, 0.1  # steps: frames of such doses, or of one step to that, are hardly shared by two steps
+SHORT, ONE = (
+    0.25,
+    1e-3,
+)  # steps: frames shorter than the one, or within the other of a step, are hardly shared by two steps
 OLDER = 3  # steps kept beyond a full window, from which a hole at its old end is drawn
 ROUNDED = 1e-9  # of a dose that an instrument has added up
 
@@ -210,14 +213,8 @@ class DoseWindow(NamedTuple):
         lacking = self.position - begun - self.aligned.measured_between(begun, self.position)
         return f"{lacking:.2g} of the {self.length} reference doses of the window were given without a spectrum"
 
-    def for_noise(self) -> tuple[Counts, Counts, Counts] | None:
-        """Three steps, oldest first and as far from each other, that don't share a frame, but for a small part of one."""
-        apart = (
-            1
-            if self.frame_steps <= SHORT or abs(self.frame_steps - 1) <= NEARLY_ONE
-            else math.ceil(self.frame_steps) + 1
-        )
-        if self.needed or 2 * apart >= self.length:
-            return None
-        three = [self.ending_at(self.position - age) for age in (2 * apart, apart, 0)]
+    def for_noise(self, position: float) -> tuple[Counts, Counts, Counts] | None:
+        """Three steps as far from each other as not to share a frame, oldest first; the newest ended at a dose."""
+        apart = 1 if self.frame_steps <= SHORT or abs(self.frame_steps - 1) <= ONE else math.ceil(self.frame_steps) + 1
+        three = [self.ending_at(position - age) for age in (2 * apart, apart, 0)]
         return None if three[0] is None or three[1] is None or three[2] is None else (three[0], three[1], three[2])

@@ -118,7 +118,7 @@ class FrameWindow(NamedTuple):
         missing = spectra[-1][0] - spectra[0][0] + 1 - len(spectra) if spectra else 0
         return f"{missing} spectra are missing inside the window" if missing else None
 
-    def for_noise(self) -> tuple[Counts, Counts, Counts] | None:
+    def for_noise(self, _position: float) -> tuple[Counts, Counts, Counts] | None:
         """The last three spectra, oldest first, where they are consecutive."""
         three = self.kept[-FOR_NOISE:]
         if len(three) < FOR_NOISE or three[-1][0] - three[0][0] != FOR_NOISE - 1:

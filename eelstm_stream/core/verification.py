@@ -52,7 +52,8 @@ class Verification:
     The noise floor is the rms of the second difference of three steps over √6, and its median over the last NOISE_SAMPLES of
     them: a change that is steady over the three cancels in it, a jump is rare enough for the median, and the correlation of
     neighbouring channels does not matter. It is measured on the stream itself, so it holds for any detector; what it can't
-    tell from noise is a change faster than three steps.
+    tell from noise is a change faster than three steps. Where frames don't lie on steps, a step that is cut out of two of them has
+    less noise than one that is a single frame. So it is measured on the steps that forecasts aimed at, one after the other.
     """
 
     pending: Mapping[float, tuple[Pending, ...]] = field(default_factory=lambda: MappingProxyType({}))
@@ -65,7 +66,8 @@ class Verification:
         """Take the window with its newest spectrum in; say how the forecasts turned out that aimed at steps now complete."""
         position = past.position
         outcomes: list[CameTrue] = []
-        for target in [target for target in self.pending if target <= position + SAME]:
+        due = [target for target in self.pending if target <= position + SAME]
+        for target in due:
             counts = past.ending_at(target)
             if counts is None:
                 continue  # nobody knows what came then
@@ -85,7 +87,8 @@ class Verification:
             self.errors.window_mean + sum(o.rmse_window_mean**2 for o in outcomes),
         )
         noise, noise_at = self.noise_squares, self.noise_at
-        three = past.for_noise() if position - noise_at >= APART else None
+        sampled = due[int(position) % len(due)] if due else position
+        three = past.for_noise(sampled) if position - noise_at >= APART else None
         if three is not None:
             noise_at = position
             noise = (*noise, _rms(three[0] - 2 * three[1] + three[2]) ** 2 / 6)[-NOISE_SAMPLES:]
