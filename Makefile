@@ -55,6 +55,7 @@ bench: $(RUN_STAMP)  ## the figures of the README, measured here
 	$(BIN)/eelstm bench latency
 	$(BIN)/eelstm bench throughput --rate 500
 	$(BIN)/eelstm bench throughput --rate max
+	$(BIN)/eelstm bench instrument
 
 clean:  ## remove the virtual environment and the caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

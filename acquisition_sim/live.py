@@ -202,15 +202,16 @@ class Live(Player[Flight]):
         self._say_lost()
         counts = self._flight.under_the_beam.expose([f.dwell_s for f in frames], [f.current_pA for f in frames])
         current_is_known = self._parameters.current_is_known
-        for frame, spectrum in zip(frames, counts, strict=True):
-            self._publish_spectrum(
-                frame.seq,
-                spectrum,
-                began_s=frame.began_ns / 1e9,
-                dwell_s=frame.dwell_s,
-                current_pA=frame.current_pA if current_is_known else None,
-                dose_before_pC=frame.dose_before_pC if current_is_known else None,
-            )
+        with self._server.together():
+            for frame, spectrum in zip(frames, counts, strict=True):
+                self._publish_spectrum(
+                    frame.seq,
+                    spectrum,
+                    began_s=frame.began_ns / 1e9,
+                    dwell_s=frame.dwell_s,
+                    current_pA=frame.current_pA if current_is_known else None,
+                    dose_before_pC=frame.dose_before_pC if current_is_known else None,
+                )
         self._published += len(frames)
 
     def _is_late(self, frame: Frame, now_ns: int) -> bool:

@@ -52,7 +52,7 @@ class Exposures:
     """Consecutive frames."""
 
     counts: NDArray[np.float32]  # (frame, channel)
-    clean_counts: NDArray[np.float32]  # (frame, channel)
+    clean_counts: NDArray[np.float32]  # (frame, channel); of no frame where they were not wanted
     phase: NDArray[np.float64]  # (frame,)
     dose_pC: NDArray[np.float64]  # (frame,)
 
@@ -94,11 +94,18 @@ class Microscope:
         return state, exposures[0]
 
     def expose_many(
-        self, state: MicroscopeState, dwell_s: ArrayLike, current_pA: ArrayLike, blanked: ArrayLike = False
+        self,
+        state: MicroscopeState,
+        dwell_s: ArrayLike,
+        current_pA: ArrayLike,
+        blanked: ArrayLike = False,
+        *,
+        clean: bool = True,
     ) -> tuple[MicroscopeState, Exposures]:
         """Take consecutive frames, with the same bytes as one by one.
 
-        dwell_s: `(frame,)`, s. current_pA, pA, and blanked: `(frame,)` or one for all. Raises ValueError as `expose` does.
+        dwell_s: `(frame,)`, s. current_pA, pA, and blanked: `(frame,)` or one for all. clean: whether the noise-free counts
+        are wanted too. Raises ValueError as `expose` does.
         """
         dwells = np.atleast_1d(np.asarray(dwell_s, dtype=np.float64))
         currents = np.broadcast_to(np.asarray(current_pA, dtype=np.float64), dwells.shape)
@@ -110,7 +117,7 @@ class Microscope:
         channels = self.preset.energy_axis.size
         taken = Exposures(
             np.empty((len(dwells), channels), dtype=np.float32),
-            np.empty((len(dwells), channels), dtype=np.float32),
+            np.empty((len(dwells) if clean else 0, channels), dtype=np.float32),
             np.empty(len(dwells)),
             np.where(blanks, 0.0, currents * dwells),
         )
@@ -138,7 +145,8 @@ class Microscope:
             thickness = specimen.remaining_thickness(halfway, kinetics)
             conditions.append(_Conditions(phase, thickness, dose_pC, shift_eV))
         incident = self._spectra.expected(conditions)
-        self._detector.expected(incident, taken.clean_counts[block])
+        if len(taken.clean_counts):
+            self._detector.expected(incident, taken.clean_counts[block])
         shots = self._random.of(state.seed, frames, _FrameRandom.CAMERA)
         self._detector.read(incident, dwell_s[block], shots, taken.counts[block])
         return MicroscopeState(state.seed, frames.stop, damaged, tension)

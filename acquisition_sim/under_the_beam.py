@@ -41,8 +41,9 @@ class SimulatedSpecimen:
 
     def expose(self, dwell_s: Sequence[float], current_pA: Sequence[float]) -> NDArray[np.float32]:
         """Take consecutive frames, as `UnderTheBeam` has it."""
-        self._state, exposures = self._microscope.expose_many(self._state, dwell_s, current_pA)
-        if self._kept is not None and self._kept_frames < MOST_KEPT:
+        keeps = self._kept is not None and self._kept_frames < MOST_KEPT
+        self._state, exposures = self._microscope.expose_many(self._state, dwell_s, current_pA, clean=keeps)
+        if self._kept is not None and keeps:
             self._kept.append((exposures, tuple(dwell_s), tuple(current_pA)))
             self._kept_frames += len(exposures)
         return exposures.counts
