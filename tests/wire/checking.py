@@ -12,6 +12,8 @@ from eelstm_stream.wire.codec import (
     decode,
     decode_acknowledgement,
     decode_command,
+    decode_operator_command,
+    decode_operator_reply,
     decode_snapshot,
     decode_snapshot_request,
 )
@@ -26,6 +28,8 @@ DECODERS: tuple[Callable[[Sequence[bytes]], object], ...] = (
     decode_snapshot_request,
     decode_command,
     decode_acknowledgement,
+    decode_operator_command,
+    decode_operator_reply,
 )
 LONGEST_SENTENCE = 600  # of a WireError: it goes into logs and, for a snapshot, back to the sender
 

@@ -12,6 +12,8 @@ from eelstm_stream.wire.codec import (
     encode,
     encode_acknowledgement,
     encode_command,
+    encode_operator_command,
+    encode_operator_reply,
     encode_snapshot,
     encode_snapshot_request,
 )
@@ -22,16 +24,21 @@ from eelstm_stream.wire.messages import (
     CameTrue,
     Command,
     CommandLimits,
+    ControllerStatus,
     Counters,
     Decision,
     EnergyAxis,
     Forecast,
     Gap,
+    GuardStatus,
     InstrumentStatus,
     Interval,
     LeaseReport,
+    LedgerReport,
     LiveSkill,
     Message,
+    OperatorCommand,
+    OperatorReply,
     Payload,
     Proposal,
     QualityFlag,
@@ -256,6 +263,25 @@ GOLDENS = (
         ),
     ),
     Golden(
+        "with-plan",
+        Proposal(
+            **ENVELOPE,
+            from_seq=41,
+            preset="preserve",
+            blank=False,
+            dwell_s=0.1,
+            beam_current_pA=115.0,
+            plan_dose_pC=(11.5, 5.75),
+            lease_s=2.0,
+            expires_mono_ns=123_457_000_000,
+            reason="the ceiling is 16 frames ahead",
+            clock_id="boot-1",
+            spectrum_sent_mono_ns=123_400_000_000,
+            plan_dwell_s=(0.1, 0.05),
+            plan_phase=(0.25, 0.28125),
+        ),
+    ),
+    Golden(
         "full",
         Decision(
             **ENVELOPE,
@@ -271,15 +297,95 @@ GOLDENS = (
             budget_dose_pC=4000.0,
             readback=Readback(dwell_s=0.1, beam_current_pA=0.0, blanked=True),
         ),
+        still_written=False,  # before `action` and what the lease reaches
     ),
     Golden(
         "least",
         Decision(**ENVELOPE, outcome="refused", reason="", mode="blank_latched", spent_dose_pC=0.0, budget_dose_pC=1.0),
+        still_written=False,
     ),
+    Golden(
+        "with-lease",
+        Decision(
+            **ENVELOPE,
+            proposal_seq=6,
+            outcome="clamped",
+            reason="the current wanted, 900 pA, is above the 500 pA allowed now, and was cut to that.",
+            mode="auto",
+            dwell_s=0.1,
+            beam_current_pA=500.0,
+            lease_dose_pC=1002.5,
+            lease_s=2.0,
+            spent_dose_pC=2002.5,
+            budget_dose_pC=4000.0,
+            readback=Readback(dwell_s=0.1, beam_current_pA=230.0, blanked=False),
+            limit="max_current_pA",
+            action="proposal",
+            command_seq=12,
+            until_dose_pC=2000.0,
+            proposal_sent_mono_ns=123_456_700_000,
+            decided_mono_ns=123_456_750_000,
+            acknowledged_mono_ns=123_456_789_000,
+        ),
+    ),
+    Golden(
+        "of-the-operator",
+        Decision(
+            **ENVELOPE,
+            outcome="refused",
+            reason="arm: the guard is latched",
+            mode="blank_latched",
+            spent_dose_pC=0.0,
+            budget_dose_pC=1.0,
+            limit="latched",
+            action="operator",
+        ),
+    ),
+    Golden(
+        "full",
+        GuardStatus(
+            **ENVELOPE,
+            clock_id="boot-1",
+            mode="blank_latched",
+            text="BLANKED AND LATCHED: 100 pA was ordered, and the instrument reads back 150 pA",
+            latched_by="100 pA was ordered, and the instrument reads back 150 pA",
+            ledger=LedgerReport(budget_pC=4000.0, charged_pC=2002.5, reported_pC=1104.0, left_pC=1997.5),
+            approval="each",
+            awaiting_approval=41,
+            taken_operator_seq=3,
+            taken_proposal_seq=42,
+            accepted=30,
+            clamped=4,
+            refused=MAX_SEQ,
+            refused_by={"max_current_pA": 1, "expired": 2},
+            readback=Readback(dwell_s=0.4, beam_current_pA=150.0, blanked=True),
+        ),
+    ),
+    Golden("least", GuardStatus(**ENVELOPE, clock_id="b", mode="disarmed", text="")),
+    Golden(
+        "full",
+        ControllerStatus(
+            **ENVELOPE,
+            clock_id="boot-1",
+            state="controlling",
+            text="the ceiling is 16 frames ahead",
+            preset="preserve",
+            phase=Interval(value=0.25, low=0.2, high=0.3),
+            phase_ceiling=0.5,
+            dose_to_ceiling_pC=Interval(value=1840.0, low=1500.0, high=2100.0),
+            plan_dose_pC=(92.0, 46.0),
+            plan_dwell_s=(0.4, 0.2),
+            proposals=12,
+            fallbacks=1,
+            discarded=2,
+            solve_ns=400_000,
+        ),
+    ),
+    Golden("least", ControllerStatus(**ENVELOPE, clock_id="b", state="waiting", text="", preset="advise")),
 )
 
 # Documents that travel alone, in one frame.
-ALONE: dict[str, Command | Acknowledgement] = {
+ALONE: dict[str, Command | Acknowledgement | OperatorCommand | OperatorReply] = {
     "eelstm.command.1.full": Command(
         **ENVELOPE,
         expires_mono_ns=123_457_000_000,
@@ -304,6 +410,34 @@ ALONE: dict[str, Command | Acknowledgement] = {
         beam=BeamReport(**AS_ORDERED, ordered=AS_ORDERED["readback"], lease=LeaseReport(left_s=0.0)),
     ),
     "eelstm.acknowledgement.1.least": Acknowledgement(sent_mono_ns=0, clock_id="b", outcome="refused"),
+    "eelstm.operator_command.1.override": OperatorCommand(
+        **ENVELOPE,
+        action="override",
+        expires_mono_ns=123_459_000_000,
+        operator="Ada",
+        reason="to find the grain again",
+        dwell_s=0.1,
+        beam_current_pA=50.0,
+    ),
+    "eelstm.operator_command.1.approve": OperatorCommand(
+        **ENVELOPE, action="approve", expires_mono_ns=123_459_000_000, proposal_seq=41
+    ),
+    "eelstm.operator_command.1.blank": OperatorCommand(
+        action="blank", session="unknown", seq=0, sent_mono_ns=0, expires_mono_ns=0
+    ),
+    "eelstm.operator_reply.1.accepted": OperatorReply(
+        seq=7,
+        session="a1b2c3",
+        sent_mono_ns=123_456_789_012,
+        clock_id="boot-1",
+        outcome="accepted",
+        reason="armed: the next proposal that is admitted lets the beam on.",
+        mode="auto",
+        taken_operator_seq=7,
+    ),
+    "eelstm.operator_reply.1.refused": OperatorReply(
+        sent_mono_ns=0, clock_id="b", outcome="refused", limit="malformed", reason="not a header", mode="disarmed"
+    ),
 }
 
 SNAPSHOT_REQUEST = "eelstm.snapshot_request.1.eight"
@@ -327,11 +461,20 @@ def written_today() -> dict[str, list[bytes]]:
         SNAPSHOT_REQUEST: [encode_snapshot_request(8)],
         SNAPSHOT_REPLY: encode_snapshot([golden.encoded() for golden in in_snapshot()]),
         SNAPSHOT_REFUSED: encode_snapshot([], refused="not a request that this program knows"),
-        **{
-            name: [encode_command(alone) if isinstance(alone, Command) else encode_acknowledgement(alone)]
-            for name, alone in ALONE.items()
-        },
+        **{name: [_encode_alone(alone)] for name, alone in ALONE.items()},
     }
+
+
+def _encode_alone(alone: Command | Acknowledgement | OperatorCommand | OperatorReply) -> bytes:
+    match alone:
+        case Command():
+            return encode_command(alone)
+        case Acknowledgement():
+            return encode_acknowledgement(alone)
+        case OperatorCommand():
+            return encode_operator_command(alone)
+        case OperatorReply():
+            return encode_operator_reply(alone)
 
 
 def header(name: str) -> bytes:

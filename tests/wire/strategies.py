@@ -17,16 +17,21 @@ from eelstm_stream.wire.messages import (
     CameTrue,
     Command,
     CommandLimits,
+    ControllerStatus,
     Counters,
     Decision,
     EnergyAxis,
     Forecast,
     Gap,
+    GuardStatus,
     InstrumentStatus,
     Interval,
     LeaseReport,
+    LedgerReport,
     LiveSkill,
     Message,
+    OperatorCommand,
+    OperatorReply,
     Proposal,
     QualityFlag,
     Readback,
@@ -231,14 +236,19 @@ proposals = st.builds(
     lease_s=seconds,
     expires_mono_ns=nanoseconds,
     reason=texts,
+    clock_id=maybe(names),
+    spectrum_sent_mono_ns=maybe(nanoseconds),
+    plan_dwell_s=tuples_of(seconds),
+    plan_phase=tuples_of(finite),
 )
+guard_modes = st.sampled_from(["disarmed", "auto", "hold", "override", "blank", "blank_latched"])
 decisions = st.builds(
     Decision,
     **envelope,
     proposal_seq=maybe(seqs),
     outcome=st.sampled_from(["accepted", "clamped", "refused"]),
     reason=texts,
-    mode=st.sampled_from(["disarmed", "auto", "hold", "override", "blank", "blank_latched"]),
+    mode=guard_modes,
     dwell_s=maybe(seconds),
     beam_current_pA=maybe(non_negative),
     lease_dose_pC=non_negative,
@@ -246,6 +256,80 @@ decisions = st.builds(
     spent_dose_pC=non_negative,
     budget_dose_pC=positive,
     readback=maybe(readbacks),
+    limit=maybe(names),
+    action=st.sampled_from(["proposal", "operator", "guard"]),
+    command_seq=maybe(seqs),
+    until_dose_pC=maybe(positive),
+    **dict.fromkeys(("proposal_sent_mono_ns", "decided_mono_ns", "acknowledged_mono_ns"), maybe(nanoseconds)),
+)
+guard_statuses = st.builds(
+    GuardStatus,
+    **envelope,
+    sender=names,
+    clock_id=names,
+    mode=guard_modes,
+    text=texts,
+    latched_by=maybe(texts),
+    ledger=maybe(
+        st.builds(
+            LedgerReport,
+            budget_pC=positive,
+            **dict.fromkeys(("charged_pC", "reported_pC", "left_pC"), non_negative),
+        )
+    ),
+    approval=st.sampled_from(["none", "each"]),
+    **dict.fromkeys(("awaiting_approval", "taken_operator_seq", "taken_proposal_seq"), maybe(seqs)),
+    **dict.fromkeys(("accepted", "clamped", "refused"), counts_of_things),
+    refused_by=st.dictionaries(names, counts_of_things, max_size=3),
+    readback=maybe(readbacks),
+)
+controller_statuses = st.builds(
+    ControllerStatus,
+    **envelope,
+    sender=names,
+    clock_id=names,
+    state=st.sampled_from(
+        ["waiting", "learning", "controlling", "advising", "fallback", "blanking", "refused", "ended"]
+    ),
+    text=texts,
+    preset=st.sampled_from(["preserve", "resolve", "track", "advise"]),
+    phase=maybe(intervals),
+    phase_ceiling=maybe(finite),
+    dose_to_ceiling_pC=maybe(intervals),
+    plan_dose_pC=tuples_of(non_negative),
+    plan_dwell_s=tuples_of(seconds),
+    **dict.fromkeys(("proposals", "fallbacks", "discarded"), counts_of_things),
+    solve_ns=maybe(nanoseconds),
+)
+operator_commands = st.fixed_dictionaries(
+    {
+        "action": st.sampled_from(["arm", "disarm", "blank", "clear", "approve", "override"]),
+        "expires_mono_ns": nanoseconds,
+        "operator": texts,
+        "reason": texts,
+        "proposal_seq": seqs,
+        "dwell_s": seconds,
+        "beam_current_pA": picoamperes,
+    }
+    | envelope
+).map(
+    lambda f: OperatorCommand(
+        **f
+        | ({} if f["action"] == "approve" else {"proposal_seq": None})
+        | ({} if f["action"] == "override" else {"dwell_s": None, "beam_current_pA": None})
+    )
+)
+operator_replies = st.builds(
+    OperatorReply,
+    seq=maybe(seqs),
+    session=maybe(names),
+    sent_mono_ns=nanoseconds,
+    clock_id=names,
+    outcome=st.sampled_from(["accepted", "refused"]),
+    limit=maybe(names),
+    reason=texts,
+    mode=guard_modes,
+    taken_operator_seq=maybe(seqs),
 )
 
 
@@ -342,4 +426,6 @@ OF_MESSAGE: dict[type[Message], st.SearchStrategy] = {
     InstrumentStatus: _alone(instrument_statuses),
     Proposal: _alone(proposals),
     Decision: _alone(decisions),
+    GuardStatus: _alone(guard_statuses),
+    ControllerStatus: _alone(controller_statuses),
 }

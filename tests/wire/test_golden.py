@@ -13,10 +13,19 @@ from eelstm_stream.wire.codec import (
     decode,
     decode_acknowledgement,
     decode_command,
+    decode_operator_command,
+    decode_operator_reply,
     decode_snapshot,
     decode_snapshot_request,
 )
-from eelstm_stream.wire.messages import MESSAGES, Command, SnapshotRequest
+from eelstm_stream.wire.messages import (
+    MESSAGES,
+    Acknowledgement,
+    Command,
+    OperatorCommand,
+    OperatorReply,
+    SnapshotRequest,
+)
 from tests.wire import goldens
 from tests.wire.goldens import FOLDER, GOLDENS, Golden
 
@@ -58,8 +67,13 @@ def test_a_snapshot_request_is_read():
 @pytest.mark.parametrize("name", goldens.ALONE)
 def test_commands_and_their_answers_are_read(name):
     meant = goldens.ALONE[name]
-    decoder = decode_command if isinstance(meant, Command) else decode_acknowledgement
-    assert decoder(goldens.read(name)) == meant
+    decoders = {
+        Command: decode_command,
+        Acknowledgement: decode_acknowledgement,
+        OperatorCommand: decode_operator_command,
+        OperatorReply: decode_operator_reply,
+    }
+    assert decoders[type(meant)](goldens.read(name)) == meant
 
 
 def test_every_message_has_a_golden_and_every_golden_its_meaning():
