@@ -260,7 +260,8 @@ class _Numbers:
         self.none = 2.0 * (self.H * problem.limits.max_dose_pC / self.unit + 1.0)  # a bound on dose that no plan meets
 
     def fill(self, entries: str, values: Floats | float) -> None:
-        self.entries[self.structure.filled[entries]] = values
+        if entries in self.structure.filled:  # a plan of one frame has no frame before another
+            self.entries[self.structure.filled[entries]] = values
 
     def bound(self, rows: str, values: Floats | float) -> None:
         self.b[self.structure.bound[rows]] = values

@@ -40,7 +40,8 @@ CALIBRATED_OFFSET_SD = 0.01  # the same where the forecaster has calibrated its 
 UNCALIBRATED_SCALE_SD = 0.05  # of a phase that nobody calibrated, relative
 EXPONENT_MEDIAN, EXPONENT_LOG_SD = 1.8, 0.4  # prior of m, log-normal: 0.8 to 4 within 95 %
 EXPONENT_RANGE = (0.6, 5.0)
-CRITICAL_DOSE_RANGE = (2.0, 3e4)  # prior of Dc, even in its logarithm, in reference doses
+CRITICAL_DOSE_RANGE = (2.0, 3e4)  # prior of Dc, in reference doses
+CAUTION = 0.5  # and in it the odds fall as Dc to minus this: who has seen nothing yet expects it sooner rather than never
 U_RANGE = (-14.0, math.log(12.0))  # phase at the pivot from 1e-6 to 0.99999
 U_POINTS, EXPONENT_POINTS = 33, 17
 REACH_SD = 4.5  # how far the grid reaches on either side of what is known
@@ -323,7 +324,12 @@ def _posterior(
     outside = np.maximum(math.log(CRITICAL_DOSE_RANGE[0]) - log_critical, 0.0) + np.maximum(
         log_critical - math.log(CRITICAL_DOSE_RANGE[1]), 0.0
     )
-    log_prior = -0.5 * ((log_m - math.log(EXPONENT_MEDIAN)) / EXPONENT_LOG_SD) ** 2 - log_m - 0.5 * (outside / 0.1) ** 2
+    log_prior = (
+        -0.5 * ((log_m - math.log(EXPONENT_MEDIAN)) / EXPONENT_LOG_SD) ** 2
+        - log_m  # from ln Dc to u
+        - CAUTION * log_critical
+        - 0.5 * (outside / 0.1) ** 2
+    )
     log_weight = -0.5 * ((residual * residual) @ bins.weight - B * B / A) - 0.5 * np.log(A) + log_prior
     weight = np.exp(log_weight - log_weight.max())
     weight /= weight.sum()
