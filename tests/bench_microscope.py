@@ -107,7 +107,7 @@ class BenchMicroscope:
 def main(fault: str) -> int:
     """Serve until told to stop, as an adapter's program does. Returns its exit code."""
     if fault == "hangs":
-        leased.GIVE_UP_AFTER_S = 1.0
+        leased.GIVE_UP_AFTER_S = 5.0
     if fault == "commands in threes":
         program.InstrumentServer = InThrees  # type: ignore[misc]
     settings = AdapterSettings(publish=ANY_PORT, snapshot=ANY_PORT, command=ANY_PORT)

@@ -227,7 +227,7 @@ class Adapter:
             "dose_before_pC": self.dose_pC,
         }
         self.next_seq += 1
-        self.frame_began_ns = time.monotonic_ns()
+        self.frame_began_ns = self.looked_ns  # until when dose_before_pC is counted
         microscope.start_exposure()
 
     def take_frame(self):

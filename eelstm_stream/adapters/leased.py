@@ -215,7 +215,7 @@ class LeasedInstrument:
             lease, now_ns=self._looked_ns, dose_pC=self._dose_pC, current_pA=read.beam_current_pA
         )
         self._exposure = _Exposure(
-            self._next_seq, clock.monotonic_ns(), read.dwell_s, read.beam_current_pA, self._dose_pC, off_by_ns
+            self._next_seq, self._looked_ns, read.dwell_s, read.beam_current_pA, self._dose_pC, off_by_ns
         )
         self._next_seq += 1
         threading.Thread(target=self._expose, args=(self._exposure,), daemon=True).start()

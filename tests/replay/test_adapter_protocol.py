@@ -289,7 +289,7 @@ def silent_and_blanked(microscope: Commanding, since: InstrumentStatus) -> None:
 
 
 def test_at_the_end_of_its_lease_the_beam_is_blanked_without_a_command(microscope):
-    microscope.tell(blanked=False, lease_s=0.7, dwell_s=0.1)
+    microscope.tell(blanked=False, lease_s=2.0, dwell_s=0.1)
     on = microscope.status(blanked=False)
     microscope.spectrum()
     blanked = microscope.status(blanked=True)
@@ -305,7 +305,7 @@ def test_at_the_dose_of_its_lease_the_beam_is_blanked_without_a_command(microsco
     microscope.tell(blanked=False, lease_s=30.0, lease_until_dose_pC=until_pC)
     microscope.status(blanked=False)
     blanked = microscope.status(blanked=True)
-    assert before_pC + 20.0 <= blanked.beam.dose_pC <= until_pC + 5.0  # pC that a busy machine may take to notice
+    assert before_pC + 20.0 <= blanked.beam.dose_pC < before_pC + 1000.0  # a busy machine may notice late: not by 10 s
     assert "lease" in blanked.text
     silent_and_blanked(microscope, blanked)
 
@@ -331,7 +331,7 @@ with InstrumentClient(endpoint) as client:
     while True:
         now_ns = clock.monotonic_ns()
         stamps = {"sent_mono_ns": now_ns, "expires_mono_ns": now_ns + 5_000_000_000}
-        command = Command(session=session, seq=seq, blanked=False, dwell_s=0.1, lease_s=1.5, **stamps)
+        command = Command(session=session, seq=seq, blanked=False, dwell_s=0.1, lease_s=3.0, **stamps)
         result = client.command(command, 60)
         print(result.result, flush=True)
         seq += 1
