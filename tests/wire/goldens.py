@@ -261,6 +261,7 @@ GOLDENS = (
             expires_mono_ns=2**63 - 1,
             reason="the transition is near",
         ),
+        still_written=False,  # before the plan's dwells and phases
     ),
     Golden(
         "with-plan",
@@ -378,6 +379,7 @@ GOLDENS = (
             proposals=12,
             fallbacks=1,
             discarded=2,
+            discarded_by={"stale": 2},
             solve_ns=400_000,
         ),
     ),

@@ -299,6 +299,7 @@ controller_statuses = st.builds(
     plan_dose_pC=tuples_of(non_negative),
     plan_dwell_s=tuples_of(seconds),
     **dict.fromkeys(("proposals", "fallbacks", "discarded"), counts_of_things),
+    discarded_by=st.dictionaries(names, counts_of_things, max_size=3),
     solve_ns=maybe(nanoseconds),
 )
 operator_commands = st.fixed_dictionaries(
@@ -368,6 +369,7 @@ def _of_a_forecast(draw: st.DrawFn) -> dict[str, st.SearchStrategy]:
         "model_name": names,
         "model_sha256": hashes,
         "window": counts_of_things,
+        "at_dose_pC": maybe(non_negative),
         "horizons": st.just(tuple(horizons)),
         "valid_at": moments.map(lambda moment: (moment,) * each),
         "window_domain": st.sampled_from(["frame", "dose"]),
