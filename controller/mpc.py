@@ -32,8 +32,8 @@ __all__ = [
 ]  # fmt: skip
 
 PASSES = 3
-DAMPING = 0.7  # share of the way that the nominal plan goes towards each solution
-CONVERGED = 5e-3  # nominal frames, of cumulative dose: less than any estimate of phase can tell
+DAMPING = 0.5  # share of the way that the nominal plan goes towards a solution that is further off than the one before
+CONVERGED = 0.02  # nominal frames, of cumulative dose over the whole plan: frame 0 has moved by a tenth of that at most
 TOLERANCE = 1e-5  # in nominal frames (dose, dwell): what a solution may break of a constraint
 MAX_ITERATIONS = 60
 
@@ -86,15 +86,17 @@ def solve(problem: Problem, previous: Plan | None = None) -> Plan:
         return blanking(_why_no_room(problem, scaled), scaled.end_dose_pC)
     nominal = _first_nominal(problem, scaled, previous)
     linearised = Shape.of(problem).depends_on_nominal or problem.weights.damage > 0 or problem.stopping_s > 0
+    gap = math.inf
     for passes in range(1, PASSES + 1):
         found = _solve_pass(problem, scaled, nominal)
         if found is None:
             return _fallback(problem, scaled, previous)
         moved = found[0] - nominal[0]
-        gap = float(np.abs(moved).max())
+        before, gap = gap, float(np.abs(moved).max())
         if gap < CONVERGED or passes == PASSES or not linearised:
             return _plan(problem, scaled, found, gap, passes)
-        nominal = (nominal[0] + DAMPING * moved, nominal[1] + DAMPING * (found[1] - nominal[1]))
+        share = 1.0 if gap < before else DAMPING
+        nominal = (nominal[0] + share * moved, nominal[1] + share * (found[1] - nominal[1]))
     raise AssertionError("there is a last pass")
 
 
@@ -138,7 +140,8 @@ def _cones(shape: Shape) -> tuple[list[Any], Any, Any]:
     settings.verbose = False
     settings.max_iter = MAX_ITERATIONS
     settings.max_threads = 1
-    settings.tol_gap_abs = settings.tol_gap_rel = 1e-7  # of a nominal frame's signal
+    settings.direct_solve_method = "qdldl"  # one thread, and the quicker for matrices as small
+    settings.tol_gap_abs = settings.tol_gap_rel = 1e-6  # of a nominal frame's signal
     settings.presolve_enable = False  # the structure stays the same whatever the numbers are
     return cones, sparse.csc_matrix((s.columns, s.columns)), settings
 
