@@ -8,6 +8,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -264,6 +265,7 @@ def test_a_restart_is_a_clean_start(line: Line, undisturbed: dict[int, np.ndarra
         assert not over_a_gap(forecast)
         same_forecast(counts, undisturbed[AT + from_seq])
     assert flown.statuses[-1].text.startswith(f"session finished after {FRAMES - AT} spectra")
+    assert {status.alarm for status in flown.statuses} == {None}  # a restart is no second publisher
     assert (flown.counters.spectra, flown.counters.lost, flown.counters.late) == (FRAMES - AT, 0, 0)
 
 
@@ -272,6 +274,13 @@ def test_of_two_publishers_with_one_name_no_window_holds_both(line: Line, undist
     flown = line.fly(faults, "--speed", "40")
     assert "asking the instrument for the start of session" in flown.said
     assert flown.counters.refused > 0
+    alarms = [status.alarm for status in flown.statuses]
+    during = [alarm for alarm, _ in groupby(alarms)]
+    assert (
+        len(during) == 3
+    )  # none; the same one, also when the other was heard no more; and none after our session's end
+    assert (during[0], during[2]) == (None, None)
+    assert "under this instrument's name: sessions" in (during[1] or "")
     forecasts = flown.forecasts()
     assert FRAMES - 1 in forecasts  # it has found back to the instrument's own
     for from_seq, (forecast, counts) in forecasts.items():
