@@ -106,7 +106,7 @@ class _Truths:
             return None
         target = made.position + header.horizons[-1]
         reached = bisect_left(self._positions, target - SAME)
-        return None if reached == len(self._positions) else list(self._pasts.values())[reached].ending_at(target)
+        return None if reached == len(self._positions) else list(self._pasts.values())[reached].ending_at([target])[0]
 
     def when_made(self, header: Forecast) -> NDArray[np.float32]:
         """Counts `(channel,)` of the newest step when a forecast was made."""

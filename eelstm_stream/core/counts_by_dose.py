@@ -121,6 +121,25 @@ class CountsByDose(NamedTuple):
             self.up_to(mark, out)
         return counts[1:] - counts[:-1], np.diff([self.measured_up_to(mark) for mark in marks])
 
+    def steps_ending(self, marks: Sequence[float]) -> tuple[Counts, NDArray[np.float64]]:
+        """What was counted in the step before each mark, `(mark, channel)`, and how much of it was measured, `(mark,)` steps.
+
+        All in one product: marks that lie near each other share most of what they are worked out from.
+        """
+        rows: dict[int, int] = {}  # of the sums kept, to a column of the weights
+        weights = np.zeros((len(marks), 4 * len(marks)))
+        for number, mark in enumerate(marks):
+            for at, sign in ((mark, 1.0), (mark - 1, -1.0)):
+                above = self._above(at)
+                share = 1.0 if self.marks[above] - at <= SAME else self._share(above, at)
+                weights[number, rows.setdefault(above, len(rows))] += sign * share
+                if share != 1.0:
+                    weights[number, rows.setdefault(above - 1, len(rows))] += sign * (1 - share)
+        used = weights[:, : len(rows)]
+        return used @ np.stack([self.counts[row] for row in rows]), used @ np.array(
+            [self.measured[row] for row in rows]
+        )
+
     def between(self, low: float, high: float) -> Counts:
         """What was counted between two marks, `(channel,)`."""
         return self.up_to(high) - self.up_to(low)

@@ -24,6 +24,7 @@ nothing before them. To align them again together, once they make half a step, w
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -170,7 +171,7 @@ class DoseWindow(NamedTuple):
     def _with_holes_drawn(self, window: Counts, measured: NDArray[np.float64]) -> Counts:
         """The window with steps of which too little was measured on a line between their neighbours, or like the nearest."""
         known = [(age, counts) for age, counts in enumerate(window[::-1]) if measured[-1 - age] >= LEAST_MEASURED]
-        older = (self.ending_at(self.position - age) for age in range(self.length, self.length + OLDER))
+        older = self.ending_at([self.position - age for age in range(self.length, self.length + OLDER)])
         known += [(self.length + age, counts) for age, counts in enumerate(older) if counts is not None][:1]
         ages, steps = zip(*known, strict=True)
         shares = [np.interp(np.arange(self.length)[::-1], ages, one) for one in np.identity(len(ages))]
@@ -195,14 +196,16 @@ class DoseWindow(NamedTuple):
             raise ValueError("there is no spectrum yet")
         return (self.aligned.counts[-1] / self.aligned.measured[-1]).astype(np.float32)
 
-    def ending_at(self, position: float) -> Counts | None:
-        """The step that ended at a dose, `(channel,)`; None where most of it was not measured, or is not kept any more."""
-        if not self.aligned.marks[0] - SAME <= position - 1 < position <= self.position + SAME:
-            return None
-        measured = self.aligned.measured_between(position - 1, position)
-        if measured < WORTH_COMPARING:
-            return None
-        return (self.aligned.between(position - 1, position) / measured).astype(np.float32)
+    def ending_at(self, positions: Sequence[float]) -> list[Counts | None]:
+        """The steps that ended at some doses, `(channel,)` each; None where most was not measured, or is not kept any more."""
+        begun = self.aligned.marks[0] - SAME
+        kept = [at for at in positions if begun <= at - 1 < at <= self.position + SAME]
+        if not kept:
+            return [None] * len(positions)
+        counts, measured = self.aligned.steps_ending(kept)
+        steps = (counts / np.maximum(measured, SAME)[:, np.newaxis]).astype(np.float32)
+        known = {at: steps[row] for row, at in enumerate(kept) if measured[row] >= WORTH_COMPARING}
+        return [known.get(at) for at in positions]
 
     def gap(self) -> str | None:
         """What is missing inside the window, in words; None where nothing is."""
@@ -216,5 +219,5 @@ class DoseWindow(NamedTuple):
     def for_noise(self, position: float) -> tuple[Counts, Counts, Counts] | None:
         """Three steps as far from each other as not to share a frame, oldest first; the newest ended at a dose."""
         apart = 1 if self.frame_steps <= SHORT or abs(self.frame_steps - 1) <= ONE else math.ceil(self.frame_steps) + 1
-        three = [self.ending_at(position - age) for age in (2 * apart, apart, 0)]
+        three = self.ending_at([position - age for age in (2 * apart, apart, 0)])
         return None if three[0] is None or three[1] is None or three[2] is None else (three[0], three[1], three[2])

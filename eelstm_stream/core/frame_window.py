@@ -6,6 +6,7 @@ dose that it was trained at. A hole of up to MAX_GAP_SPECTRA stays in the window
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -108,9 +109,9 @@ class FrameWindow(NamedTuple):
             raise ValueError("there is no spectrum yet")
         return (self.sum / self.taken_in).astype(np.float32)
 
-    def ending_at(self, position: float) -> Counts | None:
-        """What came at a step: the newest spectrum's counts, if that is its number."""
-        return self.kept[-1][1] if self.kept and self.kept[-1][0] == position else None
+    def ending_at(self, positions: Sequence[float]) -> list[Counts | None]:
+        """What came at some steps: the newest spectrum's counts, `(channel,)`, where that is its number."""
+        return [self.kept[-1][1] if self.kept and self.kept[-1][0] == at else None for at in positions]
 
     def gap(self) -> str | None:
         """What is missing inside the window, in words; None where nothing is."""

@@ -67,8 +67,7 @@ class Verification:
         position = past.position
         outcomes: list[CameTrue] = []
         due = [target for target in self.pending if target <= position + SAME]
-        for target in due:
-            counts = past.ending_at(target)
+        for target, counts in zip(due, past.ending_at(due), strict=True):
             if counts is None:
                 continue  # nobody knows what came then
             outcomes += [
