@@ -68,10 +68,11 @@ class Ledger:
     def grant(self, until_pC: float, overrun_pC: float) -> Ledger | None:
         """The ledger with a lease up to this dose of the session charged whole; None where the budget doesn't hold it."""
         reaches_pC = until_pC * (1 + ROUNDING) + overrun_pC
-        granted = replace(self, granted_pC=max(self.granted_pC, reaches_pC))
-        if not granted.charged_pC <= self.budget_pC:
+        if not self.closed_pC + reaches_pC <= self.budget_pC:
             return None
-        return granted
+        if not self.charged_pC <= self.budget_pC:  # an instrument gave more than it was allowed
+            return None
+        return replace(self, granted_pC=max(self.granted_pC, reaches_pC))
 
     def allows(self, dose_pC: float) -> bool:
         """Whether the instrument may have given this much in the session."""
