@@ -115,9 +115,18 @@ class Forecasting:
 
 
 def measure_window(
-    runs: int, model: Model, settings: tuple[Setting, ...] = SETTINGS, report: Callable[[float], None] = lambda _: None
+    runs: int,
+    model: Model,
+    settings: tuple[Setting, ...] = SETTINGS,
+    *,
+    doses: float = DOSES,
+    report: Callable[[float], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """Figures of every setting over so many specimens. report: told which share is done."""
+    """Figures of every setting over so many specimens, NOMINAL among the settings.
+
+    doses: reference doses that each specimen is given. report: told which share is done. Raises UnusableInputError for a model
+    that no window on dose can serve, or that does not cover the simulated camera.
+    """
     preset = load_preset("srtio3-300kV")
     began_s = time.perf_counter()
     if model.metadata.dose_is_relative:
@@ -128,7 +137,7 @@ def measure_window(
     for number, setting in enumerate(settings):
         errors = {domain: Errors.none(len(model.metadata.horizons)) for domain in DOMAINS}
         for run in range(runs):
-            _fly_one(varied(preset, FIRST_SEED + run), FIRST_SEED + run, setting, model, errors)
+            _fly_one(varied(preset, FIRST_SEED + run), FIRST_SEED + run, setting, model, errors, doses)
             report((number + (run + 1) / runs) / len(settings))
         rows.append(_row(setting, model, errors))
     nominal = next(row for row in rows if row["setting"] == NOMINAL.name)
@@ -149,7 +158,9 @@ def measure_window(
     }
 
 
-def _fly_one(preset: Preset, seed: int, setting: Setting, model: Model, errors: dict[WindowDomain, Errors]) -> None:
+def _fly_one(
+    preset: Preset, seed: int, setting: Setting, model: Model, errors: dict[WindowDomain, Errors], doses: float
+) -> None:
     meta = model.metadata
     start = _session_start(preset, seed)
     flown = []
@@ -159,7 +170,7 @@ def _fly_one(preset: Preset, seed: int, setting: Setting, model: Model, errors: 
     by_dose, by_frame = flown
     prepare = Preparation(preset.energy_axis, meta.energy_axis, by_dose.state.alignment)
     truth = CountsByDose.empty(meta.energy_axis.size)
-    for seq, frame in enumerate(fly(preset, seed, setting, DOSES, meta.reference_dose_pC)):
+    for seq, frame in enumerate(fly(preset, seed, setting, doses, meta.reference_dose_pC)):
         steps = frame.dwell_s * frame.current_pA / meta.reference_dose_pC
         for part in frame.clean_parts:
             clean = prepare(part, len(frame.clean_parts) / steps).counts
