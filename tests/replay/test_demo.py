@@ -69,7 +69,8 @@ def test_with_nothing_given_it_shows_a_simulation_and_the_shipped_model() -> Non
     figures = done.figures()
     assert set(figures) == FIGURES
     assert (figures["missed"], figures["simulated"]) == (0, True)
-    assert figures["forecasts"] == figures["spectra"] - 7 > 0
+    # Its current is a little weaker than the one that the model was trained at, so 8 reference doses take 8 frames and a part.
+    assert figures["forecasts"] == figures["spectra"] - 8 > 0
     assert "simulat" in figures["trained_on"]
 
 
