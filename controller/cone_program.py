@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from controller.plant import Floats
-from controller.problem import Problem, ceiling_dose_pC
+from controller.problem import Problem, end_dose_pC, slowing_dose_pC
 
 LATER_COUNTS_LESS = 0.9  # per frame: a floor that can't be met in all frames is met in the first ones
 
@@ -50,10 +50,8 @@ class Scaled:
         """The problem in those units."""
         unit = problem.nominal_dose_pC
         curve = problem.curve
+        end_pC = end_dose_pC(problem)
         begin_pC = problem.dose_pC + sum(problem.ordered_pC)
-        ceiling = None if problem.phase_ceiling is None else problem.phase_ceiling - problem.phase_margin
-        end_pC = ceiling_dose_pC(curve, ceiling, problem.margin_sd)
-        slowing_pC = ceiling_dose_pC(curve, ceiling, problem.slowing_sd)
         budget_pC = math.inf if problem.budget_pC is None else problem.dose_pC + problem.budget_pC - begin_pC
         dose = (curve.dose_pC - begin_pC) / unit
         steep = (curve.slope + problem.phase_step_sd * curve.slope_sd) * unit
@@ -66,7 +64,7 @@ class Scaled:
         return cls(
             begin_pC=begin_pC,
             end=(end_pC - begin_pC) / unit,
-            slowing=(slowing_pC - begin_pC) / unit,
+            slowing=(slowing_dose_pC(problem) - begin_pC) / unit,
             budget=budget_pC / unit,
             room=(min(end_pC - begin_pC, budget_pC) - least_pC) / unit,
             end_dose_pC=end_pC,

@@ -37,7 +37,7 @@ from controller.forecast_checks import Discarded, fault
 from controller.in_flight import COMMAND_S, Ahead, Rate
 from controller.mpc import Plan
 from controller.plant import UnusableSummaryError
-from controller.problem import Problem, ProblemError, ceiling_dose_pC
+from controller.problem import Problem, ProblemError, end_dose_pC
 from eelstm_stream.wire.messages import (
     MAX_HORIZONS,
     CommandLimits,
@@ -333,7 +333,7 @@ class _Step:
         stop_s = min(age_s, STALE_AT_LEAST_S) + COMMAND_S + session.limits.blank_delay_s
         problem = planning.problem(self.state.aim, session, ahead, stop_s)
         numbers = self.state.aim.numbers
-        ends_pC = ceiling_dose_pC(problem.curve, numbers.phase_ceiling, numbers.margin_sd)
+        ends_pC = end_dose_pC(problem)
         to_ceiling_pC = planning.to_ceiling(problem.curve, numbers.phase_ceiling)
         session = self.change_session(ends_pC=ends_pC, to_ceiling_pC=to_ceiling_pC)
         if ahead.if_blanked_next_pC > ends_pC:

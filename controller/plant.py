@@ -41,9 +41,14 @@ UNCALIBRATED_SCALE_SD = 0.05  # of a phase that nobody calibrated, relative
 EXPONENT_MEDIAN, EXPONENT_LOG_SD = 1.8, 0.4  # prior of m, log-normal: 0.8 to 4 within 95 %
 EXPONENT_RANGE = (0.6, 5.0)
 CRITICAL_DOSE_RANGE = (2.0, 3e4)  # prior of Dc, in reference doses
-CAUTION = 0.5  # and in it the odds fall as Dc to minus this: who has seen nothing yet expects it sooner rather than never
+CAUTION = (
+    0.5  # and in it the odds fall as Dc to minus this: who has seen nothing yet expects it sooner rather than never
+)
 U_RANGE = (-14.0, math.log(12.0))  # phase at the pivot from 1e-6 to 0.99999
 U_POINTS, EXPONENT_POINTS = 33, 17
+TARGET_NOISE_TOO = (
+    2.0  # a forecast's interval is from validation against noisy spectra, and about half its variance is theirs
+)
 REACH_SD = 4.5  # how far the grid reaches on either side of what is known
 EDGE_MASS = 2e-3  # posterior that may lie at the grid's edge before the whole range is searched anew
 MAX_BINS = 96
@@ -240,7 +245,7 @@ def _observations(
         value, deviation = _taken(interval, f"phase {horizon} ahead")
         doses.append(at_dose_pC + horizon * reference_pC - half_pC)
         values.append(value)
-        weights.append(windowful / (len(ahead) * deviation**2))
+        weights.append(TARGET_NOISE_TOO * windowful / (len(ahead) * deviation**2))
     return np.array(doses), np.array(values), np.array(weights)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -169,6 +169,27 @@ def _require_curve(curve: Curve, dose_pC: float) -> None:
         raise ProblemError("the phase curve falls, or has a standard deviation below 0.")
     if curve.dose_pC[0] > dose_pC * (1 + 1e-9) + 1e-9:
         raise ProblemError("the phase curve begins after the newest spectrum.")
+
+
+def end_dose_pC(problem: Problem) -> float:
+    """Cumulative dose at which the plan has to end: the ceiling less its margin; infinite where the curve stays below it.
+
+    The margin is that of the newest spectrum, also further on. What lies ahead is less certain only until the frames on their way
+    have been measured, and that they will be before a frame ordered now is flown: no reason to blank, which can't be undone.
+    It is one to slow down, so `slowing_dose_pC` has the margin of the dose itself.
+    """
+    known = np.minimum(problem.curve.phase_sd, problem.curve.phase_sd[0])
+    return ceiling_dose_pC(replace(problem.curve, phase_sd=known), _with_margin(problem), problem.margin_sd)
+
+
+def slowing_dose_pC(problem: Problem) -> float:
+    """Cumulative dose from which the stopping distance is kept, as `end_dose_pC`, and never beyond it."""
+    far = ceiling_dose_pC(problem.curve, _with_margin(problem), problem.slowing_sd)
+    return min(far, end_dose_pC(problem))
+
+
+def _with_margin(problem: Problem) -> float | None:
+    return None if problem.phase_ceiling is None else problem.phase_ceiling - problem.phase_margin
 
 
 def ceiling_dose_pC(curve: Curve, ceiling: float | None, margin_sd: float) -> float:

@@ -320,6 +320,17 @@ def test_there_is_always_an_answer_and_blanking_is_one(asked):
     assert (plan.dwell_s > 0).all()
 
 
+def test_what_will_be_known_better_in_time_slows_down_and_does_not_blank():
+    """Sixteen frames on their way lead into what is uncertain now; they will be measured before the next one is flown."""
+    curve = jmak(begin_pC=2400.0)
+    unsure_later = replace(curve, phase_sd=0.01 + 0.1 * (curve.dose_pC - 2400.0) / 2400.0)
+    asked = problem(curve=unsure_later, dose_pC=2400.0, ordered_pC=(92.0,) * 16, stopping_frames=16.0)
+    plan = solve(asked)
+    assert not plan.blank
+    assert plan.dose_pC[0] == pytest.approx(asked.min_dose_pC, rel=0.02)
+    assert solve(replace(asked, curve=replace(curve, phase_sd=np.full(129, 0.08)))).blank  # as unsure already now
+
+
 def test_more_uncertainty_means_less_dose():
     sure, unsure = (solve(problem(curve=jmak(sd=sd), stopping_frames=8.0)) for sd in (0.005, 0.05))
     assert unsure.dose_pC.sum() < 0.9 * sure.dose_pC.sum()
