@@ -170,6 +170,8 @@ class _Step(Operating):
         if end.session != self.state.session:
             return
         self.move(ModeEvent.NEW_SESSION, f"session {end.session} has {end.reason}")
+        if self.state.may_be_on:
+            self.send_blank()  # it should be off with its session; told once, since it may answer for that one no more
         ended = Broken("session", f"session {end.session} has ended; another must begin first.")
         self.change(bounds=None, unfit=ended, beam_ended=True, may_be_on=False, lease_ends_ns=None)
 

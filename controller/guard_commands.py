@@ -165,7 +165,9 @@ class Commanding(Hearing):
     def _blank_failed(self, event: Acknowledged) -> None:
         answer = event.acknowledgement
         said = "" if answer is None else f" ({answer.limit}: {answer.reason})"
-        self.effects.append(Say(f"blanking by command {event.seq} was {event.result}{said}; it is sent again"))
+        self.effects.append(
+            Say(f"blanking by command {event.seq} was {event.result}{said}; while the beam may be on, it is sent again")
+        )
         if answer is not None and answer.limit == "seq":
             self.change(blank_sent_ns=None)  # now that the numbers are known
 
