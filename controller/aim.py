@@ -11,7 +11,7 @@ from eelstm_stream.wire.messages import CommandLimits, PresetName, SessionStart
 
 ADVISED_DWELLS = (0.2, 5.0)  # times the session's own, where the instrument takes no commands and says no limits
 ABOVE_ZERO = (
-    "min_dose_pC", "min_dwell_s", "max_dwell_s", "max_current_pA", "start_dwell_s", "start_current_pA", "learn_pC", "max_lease_s",
+    "min_dose_pC", "min_dwell_s", "max_dwell_s", "max_current_pA", "start_dwell_s", "start_current_pA", "learn_pC", "max_lease_s", "lease_slack_s",
 )  # fmt: skip
 
 
@@ -31,6 +31,7 @@ class Aim:
     start_current_pA: float | None = None
     learn_pC: float | None = None  # dose that may be spent without one usable forecast
     max_lease_s: float = 2.0  # that is asked for; as the guard's own, unless told otherwise
+    lease_slack_s: float = 0.25  # that is asked for beyond a few frames
 
     @property
     def numbers(self) -> Preset:

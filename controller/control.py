@@ -180,12 +180,14 @@ class _Step:
         if told.beam is None or told.sent_mono_ns < session.beam_sent_ns:
             return
         is_newest = told.sent_mono_ns > session.acknowledged_ns or told.clock_id != self.state.clock_id
+        was_on = not session.is_blanked
         session = self.change_session(
             beam=told.beam,
             beam_sent_ns=told.sent_mono_ns,
-            beam_heard_ns=self.now_ns,
             orders=session.orders.told(told.beam, is_newest=is_newest),
         )
+        if was_on and session.is_blanked:
+            session = self.change_session(blanked_ns=self.now_ns)
         if session.learn_from_pC is None:
             self.change_session(learn_from_pC=session.dose_pC)
 
@@ -387,7 +389,10 @@ class _Step:
         session = self.change_session()
         rate = planning.within(rate, session.limits)
         self.say(name, text)
-        self.send(session, rate, text, planning.lease_s(session.limits, rate, ahead, session.pause_s), plan=plan)
+        self.send(session, rate, text, self.lease_s(session, rate, ahead), plan=plan)
+
+    def lease_s(self, session: Session, rate: Rate, ahead: Ahead | None) -> float:
+        return planning.lease_s(session.limits, rate, ahead, session.pause_s, self.state.aim.lease_slack_s)
 
     def finish(self, session: Session, why: str) -> None:
         """Nothing but blanking is proposed from now on in this session."""
@@ -470,7 +475,7 @@ class _Step:
         """Propose a start rate, so that there are spectra to make a forecast from."""
         rate = session.orders.newest if session.estimate.forecasts else None
         rate = rate or planning.start_rate(self.state.aim, session)
-        renew_s = max(RENEW_LEAST_S, RENEW_SHARE * planning.lease_s(session.limits, rate, None, session.pause_s))
+        renew_s = max(RENEW_LEAST_S, RENEW_SHARE * self.lease_s(session, rate, None))
         if session.learning and self.since_s(session.proposed_ns) < renew_s:
             return
         if not session.learning:
@@ -482,18 +487,22 @@ class _Step:
     def why_not_learn(self, session: Session) -> str | None:
         """Why no start rate is proposed, in one sentence; None where it is."""
         forecaster = self.state.forecaster
-        if forecaster is None or self.since_s(self.state.forecaster_ns) > SPEAKS_WITHIN_S:
+        spoke_ns = self.state.forecaster_ns
+        if forecaster is None or self.since_s(spoke_ns) > SPEAKS_WITHIN_S:
             return "nothing is heard from the forecaster: see whether `eelstm serve` runs"
+        if not session.learning and spoke_ns < session.blanked_ns:
+            return "nothing was heard from the forecaster since the beam went off"
         if session.beam is None:
             return "the instrument has not said yet what its beam does"
         if session.starving:
             return f"{session.starving} forecasts in a row were of no use: {session.discarded_why}"
+        follows = forecaster.session == session.start.session
         if not session.learning:
-            if not session.is_blanked:
+            if not session.is_blanked or (follows and forecaster.state in ("invalid", "refused")):
                 return self.why_no_forecast(session)
             if session.attempts >= ATTEMPTS:
                 return f"{ATTEMPTS} attempts to get forecasts have failed: disarm and arm the guard to try again"
-        elif forecaster.session == session.start.session and forecaster.state not in ("filling", "waiting", "silent"):
+        elif follows and forecaster.state not in ("filling", "waiting", "silent"):
             return self.why_no_forecast(session)
         given_pC = session.dose_pC - (session.learn_from_pC or 0.0)
         most_pC = self.state.aim.learn_pC or LEARN_SHARE * max(

@@ -39,7 +39,7 @@ class Session:
     orders: Orders = field(default_factory=Orders)
     beam: BeamReport | None = None
     beam_sent_ns: int = 0
-    beam_heard_ns: int = 0
+    blanked_ns: int = 0  # when the beam was heard to be off, after it had been on
     acknowledged_ns: int = 0  # when the newest order was, by the guard's clock
     allowed_pC: float | None = None  # dose of the session at which the budget ends
     learning: bool = False  # a start rate is proposed, so that there are spectra to make a forecast from

@@ -94,6 +94,7 @@ class ControlSettings(Settings):
     start_current_pA: float | None = Field(None, description="and current")
     learn_pC: float | None = Field(None, description="dose that may be spent without one usable forecast")
     max_lease_s: Positive = Field(2.0, description="longest lease to ask for; the guard's own limit")
+    lease_slack_s: Positive = Field(0.25, description="how much longer than a few frames a lease is to last")
     solve_within_s: Positive = Field(0.05, description="a plan that took longer is late, and the one before goes on")
 
     @model_validator(mode="after")
@@ -115,7 +116,7 @@ class ControlSettings(Settings):
                 name: getattr(self, name)
                 for name in (
                     "min_dose_pC", "min_dwell_s", "max_dwell_s", "max_current_pA", "start_dwell_s", "start_current_pA",
-                    "learn_pC", "max_lease_s",
+                    "learn_pC", "max_lease_s", "lease_slack_s",
                 )
             },
         )  # fmt: skip

@@ -13,7 +13,7 @@ from controller.presets import problem_for
 from controller.problem import Limits, Problem, ceiling_dose_pC
 from eelstm_stream.wire.messages import CommandLimits, Interval
 
-LEASE_FRAMES, LEASE_SLACK_S = 4.0, 0.25  # asked for beyond what is ordered already: a few forecasts may get lost
+LEASE_FRAMES = 4.0  # asked for beyond what is ordered already: a few forecasts may get lost
 FLOOR_OF_MAX = (
     0.5  # the SNR floor is at most this share of the largest frame: with more, there would be nothing to plan
 )
@@ -36,7 +36,7 @@ def within(rate: Rate, limits: CommandLimits) -> Rate:
 
 def longest_dwell_s(limits: CommandLimits) -> float:
     """Of a frame that a lease covers, with what else it must cover."""
-    left_s = limits.max_lease_s - LEASE_SLACK_S - limits.delay_s
+    left_s = 0.9 * limits.max_lease_s - limits.delay_s
     return max(limits.min_dwell_s, min(limits.max_dwell_s, left_s / (2.0 + limits.delay_frames)))
 
 
@@ -47,11 +47,11 @@ def least_rate(limits: CommandLimits, rate: Rate) -> Rate:
     return Rate(limits.min_dwell_s, rate.current_pA)
 
 
-def lease_s(limits: CommandLimits, rate: Rate, ahead: Ahead | None, pause_s: float) -> float:
+def lease_s(limits: CommandLimits, rate: Rate, ahead: Ahead | None, pause_s: float, slack_s: float) -> float:
     """What to ask for: until a few frames after the new rate holds, and never above the limits."""
     period_s = rate.dwell_s + pause_s
     until_s = limits.delay_s + limits.delay_frames * period_s if ahead is None else ahead.begins_s
-    wanted_s = until_s + LEASE_FRAMES * period_s + LEASE_SLACK_S
+    wanted_s = until_s + LEASE_FRAMES * period_s + slack_s
     return min(max(wanted_s, rate.dwell_s), limits.max_lease_s)
 
 

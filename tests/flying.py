@@ -35,18 +35,20 @@ from tests.programs import WITHIN_S, Ears
 
 SPEED = "10"
 HEARD = ("session", "status", "summary", "proposal", "decision")
-# Leases run in the instrument's time: these last a second and more by the clock, so that a busy machine doesn't end them.
+# Leases run in the instrument's time: these last over a second by the clock, so that a busy machine doesn't end them, and
+# longer than the guard waits before it holds.
 SETTINGS = """
 [guard]
 budget_pC = 1e7
 max_lease_s = 20.0
 max_dwell_s = 1.0
-healthy_within_s = 1.0
+healthy_within_s = 0.6
 silent_after_s = 2.5
 increase_pA_per_s = 1e5
 
 [control]
 max_lease_s = 20.0
+lease_slack_s = 10.0
 """
 M = TypeVar("M", bound=Message)
 

@@ -16,13 +16,14 @@ from eelstm_stream.wire.messages import (
     InstrumentStatus,
     Proposal,
     SessionStart,
-    Spectrum,
     Status,
     Summary,
 )
 from tests.flying import Flying, granted_pC
+from tests.programs import let_pass
 
 LONG_S = 60  # of the instrument's time: several leases
+STALE_S = 2.5  # longer than a spectrum of 0.4 s and a proposal are good for
 
 
 @pytest.fixture(scope="module")
@@ -116,54 +117,43 @@ def test_row_14_frozen_spectra_are_no_spectra(flying: Flying) -> None:
         nothing_more_is_granted(flying, session)
 
 
-@pytest.mark.parametrize("name", ["serve", "control"])
-def test_row_17_a_program_that_stood_still_acts_on_nothing_old(flying: Flying, name: str) -> None:
+def test_row_18_without_forecaster_or_controller_the_lease_ends(flying: Flying) -> None:
     with flying.instrument():
         session = flying.take_off()
-        with flying.standing_still(name):
-            flying.mode("hold", session=session)
-            ends_blanked_by_its_lease(flying, session)
-            flying.mode("blank", session=session)
-        before = len(flying.heard)
-        told = flying.until(
-            ControllerStatus,
-            lambda m: m.session == session and (m.discarded_by.get("stale", 0) > 0 or m.state != "controlling"),
-        )
-        assert told.state != "controlling"
-        # It may start anew, since the guard is armed: with frames to learn from, and with no plan from old forecasts.
-        flying.until(ControllerStatus, lambda m: m.session == session and m.state in ("learning", "controlling"))
-        first = next(m for m in flying.heard[before:] if isinstance(m, Proposal))
-        assert first.plan_dose_pC == ()
+        for name in ("control", "serve"):
+            flying.kill(name)
+            try:
+                ends_blanked_by_its_lease(flying, session)
+                assert flying.mode("blank", session=session).latched_by is None
+                nothing_more_is_granted(flying, session)
+            finally:
+                flying.start(name)
+            # The guard is armed still: back again, it learns and flies on in the same session.
+            flying.until(ControllerStatus, lambda m: m.session == session and m.state == "learning")
+            flying.until(ControllerStatus, lambda m: m.session == session and m.state == "controlling")
+            flying.beam(blanked=False)
 
 
-def test_row_17_a_guard_that_stood_still_sends_nothing_old(flying: Flying) -> None:
+def test_row_17_what_stood_still_acts_on_nothing_old(flying: Flying) -> None:
     with flying.instrument():
         session = flying.take_off()
+        for name in ("control", "serve"):
+            with flying.standing_still(name):
+                ends_blanked_by_its_lease(flying, session)
+                let_pass(STALE_S)
+            told = flying.until(ControllerStatus, lambda m: m.session == session and m.discarded_by.get("stale", 0) > 0)
+            assert "is stale: its spectrum is" in told.discarded_why
+            flying.until(ControllerStatus, lambda m: m.session == session and m.state == "controlling")
+            flying.beam(blanked=False)
         with flying.standing_still("guard"):
-            told = ends_blanked_by_its_lease(flying, session)
-            waited = [flying.until(Proposal).seq for _ in range(1)]
-        assert told.beam is not None
-        decided = flying.until(Decision, lambda m: m.session == session and m.limit == "expired")
-        assert decided.outcome == "refused"
-        assert waited
-        assert not [
-            m
-            for m in flying.of(Decision, session)
-            if m.outcome != "refused" and (m.acknowledged_mono_ns or 0) < (m.decided_mono_ns or 0)
-        ]
-
-
-@pytest.mark.parametrize("name", ["serve", "control"])
-def test_row_18_without_forecaster_or_controller_the_lease_ends(flying: Flying, name: str) -> None:
-    with flying.instrument():
-        session = flying.take_off()
-        flying.kill(name)
-        try:
             ends_blanked_by_its_lease(flying, session)
-            assert flying.mode("blank", session=session).latched_by is None
-            nothing_more_is_granted(flying, session)
-        finally:
-            flying.start(name)
+            let_pass(STALE_S)
+            before = len(flying.heard)
+        refused = flying.until(Decision, lambda m: m.session == session and m.limit == "expired")
+        assert refused.command_seq is None
+        expires = {m.seq: m.expires_mono_ns for m in flying.of(Proposal, session)}
+        taken = [m for m in flying.heard[before:] if isinstance(m, Decision) and m.outcome != "refused"]
+        assert all((m.decided_mono_ns or 0) <= expires[m.proposal_seq] for m in taken if m.proposal_seq in expires)
 
 
 def test_row_19_without_its_guard_the_instrument_blanks_and_the_lease_stays_charged(flying: Flying) -> None:
@@ -222,18 +212,3 @@ def test_a_ceiling_below_the_present_phase_blanks_and_says_so(flying: Flying) ->
         blanked = flying.until(InstrumentStatus, lambda m: m.session == session and m.state == "blanked")
         assert "commanded" in blanked.text
         assert flying.mode("blank", session=session).latched_by is None
-
-
-def test_spectra_go_on_being_numbered_where_they_stopped(flying: Flying) -> None:
-    """What was blanked by a lost controller flies on after its return, in the same session, with the same estimate."""
-    with flying.instrument():
-        session = flying.take_off()
-        flying.kill("serve")
-        told = ends_blanked_by_its_lease(flying, session)
-        flying.start("serve")
-        flying.controller("learning")
-        flying.controller("controlling")
-        newest = flying.until(Summary, lambda m: m.session == session)
-        assert told.beam is not None
-        assert newest.from_seq >= told.beam.next_seq
-        assert not flying.of(Spectrum)
