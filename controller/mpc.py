@@ -85,7 +85,7 @@ def solve(problem: Problem, previous: Plan | None = None) -> Plan:
     if scaled.room <= 0:
         return blanking(_why_no_room(problem, scaled), scaled.end_dose_pC)
     nominal = _first_nominal(problem, scaled, previous)
-    linearised = Shape.of(problem).depends_on_nominal or problem.weights.damage > 0 or problem.stopping_s > 0
+    linearised = Shape.of(problem).depends_on_nominal or problem.weights.damage > 0
     gap = math.inf
     for passes in range(1, PASSES + 1):
         found = _solve_pass(problem, scaled, nominal)

@@ -23,7 +23,10 @@ class Preset:
     approach: float = 1.5
     approach_frames: float = 6.0
     max_phase_step: float | None = None
-    phase_step_sd: float = 1.0
+    phase_step_sd: float = 2.0
+    phase_step_share: float = (
+        0.88  # of the phase step that is planned: the rest is for what differs between specimens in phase
+    )
     min_dose_share: float = 0.1
     max_dose_share: float = 1.0
     min_dwell_share: float = (
@@ -109,7 +112,7 @@ def problem_for(
         stopping_s=stopping_s,
         approach=preset.approach,
         approach_frames=preset.approach_frames,
-        max_phase_step=preset.max_phase_step,
+        max_phase_step=None if preset.max_phase_step is None else preset.phase_step_share * preset.max_phase_step,
         phase_step_sd=preset.phase_step_sd,
         min_dose_pC=min(preset.min_dose_share * nominal_dose_pC, narrowed.max_dose_pC),
         target=tuple((at_s - time_s, phase) for at_s, phase in preset.target),
