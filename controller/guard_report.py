@@ -8,11 +8,12 @@ from controller.modes import Mode
 from eelstm_stream.wire.messages import GuardStatus, LedgerReport, Seq
 
 MAX_TEXT = 2000
+NOTHING_LEFT = 1e-6  # of a budget: rounding
 
 
 def sentence(state: GuardState) -> str:
     """The state in one sentence, with what to do next."""
-    left = f"{state.ledger.left_pC:g} of {state.ledger.budget_pC:g} pC are left"
+    left = _left(state)
     match state.mode:
         case Mode.AUTO:
             return f"armed: proposals are granted leases; {left}"
@@ -32,6 +33,14 @@ def sentence(state: GuardState) -> str:
     if state.source_lost:
         return "disarmed: the instrument has been silent; when it's back, `eelstm operator arm`"
     return f"disarmed, the beam is blanked; {left}; `eelstm operator arm` lets the controller act"
+
+
+def _left(state: GuardState) -> str:
+    ledger, bounds = state.ledger, state.bounds
+    least_pC = 0.0 if bounds is None else bounds.min_current_pA * bounds.min_dwell_s
+    if ledger.left_pC <= max(least_pC, ledger.budget_pC * NOTHING_LEFT):
+        return f"THE BUDGET of {ledger.budget_pC:g} pC IS SPENT: another specimen takes another journal"
+    return f"{ledger.left_pC:.1f} of {ledger.budget_pC:g} pC are left"
 
 
 def status(state: GuardState, seq: Seq, sent_mono_ns: int) -> GuardStatus:

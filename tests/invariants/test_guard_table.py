@@ -565,3 +565,48 @@ def test_a_proposal_to_blank_waits_for_nobody():
     flown.tell("arm")
     flown.propose(blank=True)
     assert flown.mode is Mode.BLANK
+
+
+# What it says of itself
+
+
+@pytest.mark.parametrize(
+    ("mode", "words"),
+    [
+        (D, "`eelstm operator arm`"),
+        (A, "armed: proposals are granted leases"),
+        (H, "until its lease ends"),
+        (O, "an operator has fixed the rate, 0.4 s at 100 pA"),
+        (B, "armed, and blanked until the next proposal"),
+        (L, "Ada blanked the beam: before; when that is seen to, `eelstm operator clear`"),
+    ],
+)
+def test_each_mode_says_what_to_do_next(mode, words):
+    said = status(in_mode(mode).state, 3, 4)
+    assert words in said.text
+    assert (said.seq, said.sent_mono_ns, said.mode) == (3, 4, mode.value)
+
+
+def test_a_disarmed_guard_says_why_it_cant_be_armed():
+    assert "no session of an instrument is known" in status(Flown().state, 0, 0).text
+    unfit = Flown()
+    unfit.take(unfit.beam.start(commands=None))
+    assert "takes no commands" in status(unfit.state, 0, 0).text
+    silent = in_mode(A)
+    silence(silent)
+    assert "has been silent" in status(silent.state, 0, 0).text
+    spent = in_mode(D, ledger=Ledger(5000.0, closed_pC=4999.9))
+    assert "THE BUDGET of 5000 pC IS SPENT" in status(spent.state, 0, 0).text
+
+
+def test_the_status_shows_ledger_counts_and_readback():
+    flown = in_mode(A)
+    flown.propose(preset="advise")
+    said = status(flown.state, 0, 0)
+    assert said.ledger is not None
+    assert said.ledger.charged_pC == flown.state.ledger.charged_pC
+    assert said.ledger.left_pC == 5000.0 - said.ledger.charged_pC
+    assert (said.accepted, said.clamped, said.refused, said.refused_by) == (1, 0, 1, {"advise": 1})
+    assert (said.taken_proposal_seq, said.taken_operator_seq) == (2, 1)
+    assert said.readback is not None
+    assert not said.readback.blanked
