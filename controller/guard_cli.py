@@ -17,7 +17,7 @@ journal = typer.Typer(help="The guard's journal: check it, replay it, read it.",
 def guard(
     budget: Annotated[
         float | None,
-        typer.Option(help="Dose that the specimen may receive in all, pC.  Must be given, here or in [guard]."),
+        typer.Option(help="Dose that the specimen may receive in all, pC.  Must be given, here or in the configuration."),
     ] = None,
     journal: Annotated[
         Path | None,

@@ -124,12 +124,20 @@ def override(
 
 
 @operator.command()
-def status(guard: Guard = None, instrument: Instrument = None, config: Config = None, as_json: Json = False) -> int:
-    """Say what the guard does, and what its ledger holds."""
+def status(
+    guard: Guard = None,
+    operator: Socket = None,
+    instrument: Instrument = None,
+    who: Who = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> int:
+    """Say what the guard does, and what its ledger holds.  Takes the options of the others, so that one line serves them all."""
     from controller.operating import OperatorSettings, show_status  # noqa: PLC0415
     from eelstm_stream.io.config import load_settings  # noqa: PLC0415
 
-    return show_status(load_settings(OperatorSettings, config, guard=guard, instrument=instrument), as_json=as_json)
+    settings = load_settings(OperatorSettings, config, guard=guard, operator=operator, instrument=instrument, who=who)
+    return show_status(settings, as_json=as_json)
 
 
 def _tell(action: str, where: tuple[Any, ...], reason: str, as_json: bool, **fields: Any) -> int:
