@@ -228,7 +228,7 @@ def test_dose_between_frames_is_left_out_of_the_counts_and_not_of_the_dose(speci
     assert accepted.past.steps_a_period == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize("hole", [0.5, 1.0, 1.3, 2.0])
+@pytest.mark.parametrize("hole", [0.5, 1.0, 1.3, 2.0, 2.4])
 def test_a_hole_keeps_its_place_in_the_window_and_is_flagged_until_it_has_passed(specimen, hole):
     specimen.until(12)
     specimen.unseen(hole)
@@ -262,6 +262,23 @@ def test_many_short_spectra_may_be_lost_before_the_window_is(specimen):
     assert events[0] == Lost(120, 134, window_emptied=False)
     assert "gap_in_window" in flags(events[1])
     assert events[1].past.position == pytest.approx(13.6)
+
+
+def test_one_short_spectrum_that_is_lost_is_flagged_though_it_matters_little(specimen):
+    specimen.until(12, 0.04, 230)
+    specimen.seq += 1
+    specimen.unseen(0.1)
+    flagged = ["gap_in_window" in flags(accepted) for accepted in specimen.until(21, 0.04, 230)]
+    assert flagged == [True] * 79 + [False] * (len(flagged) - 79)
+
+
+@pytest.mark.parametrize("current", [0.9, 1.0, 1.1])  # by which runs of one experiment may differ
+@pytest.mark.parametrize(("lost", "emptied"), [(2, False), (3, True)])
+def test_two_lost_frames_of_about_a_step_are_bridged_and_three_are_not(specimen, current, lost, emptied):
+    specimen.until(10, DWELL_S, current * CURRENT_PA)
+    specimen.seq += lost
+    specimen.unseen(lost * current)
+    assert specimen.take(DWELL_S, current * CURRENT_PA)[0].window_emptied is emptied
 
 
 @pytest.mark.parametrize(("lost", "emptied"), [(2, False), (3, True)])
