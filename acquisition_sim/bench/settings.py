@@ -59,6 +59,6 @@ SETTINGS = (
     _constant(0.4, 500),
     Setting("0.4, 0.1, 0.8 s, 230 pA", (Part(40, 0.4, 230), Part(40, 0.1, 230), Part(0, 0.8, 230))),
     Setting("0.4 s, 230, 23, 230 pA", (Part(50, 0.4, 230), Part(20, 0.4, 23), Part(0, 0.4, 230))),
-    Setting("0.8 s, 230 to 0.08 s, 23 pA", (Part(60, 0.8, 230), Part(0, 0.08, 23))),
-    Setting("any of 0.08 to 0.8 s, 23 to 230 pA"),
+    Setting("0.8 s, 230; 0.08 s, 23 pA", (Part(60, 0.8, 230), Part(0, 0.08, 23))),
+    Setting("any: 0.08-0.8 s, 23-230 pA"),
 )

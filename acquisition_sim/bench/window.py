@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -250,14 +251,16 @@ def print_window_benchmark(runs: int, model_file: Path | None, *, as_json: bool)
 def _table(figures: dict[str, Any]) -> Table:
     first, last = figures["horizons"][0], figures["horizons"][-1]
     table = Table(
-        title=f"{figures['model']}: RMSE against the noise-free truth, counts at the reference dose; {figures['runs']} specimens",
-        caption="ratio: the worst of all horizons, over the same at the nominal setting, which is the first row",
+        title=f"{figures['model']}: RMSE in counts against the noise-free truth; {figures['runs']} specimens",
+        caption=f"ratio: the worst of all horizons, over that of {NOMINAL.name}; phase: its rms error",
+        box=SIMPLE_HEAD,
+        padding=(0, 0, 0, 1),
+        pad_edge=False,
     )
-    table.add_column("setting")
-    for name in (f"+{first}", f"+{last}", "ratio", "phase"):
-        table.add_column(f"on dose\n{name}", justify="right")
-    for name in (f"+{first}", f"+{last}", "ratio", "phase"):
-        table.add_column(f"on frames\n{name}", justify="right")
+    table.add_column("setting", no_wrap=True)
+    for window in ("dose", "frames"):
+        for name in (f"+{first}", f"+{last}", "ratio", "phase"):
+            table.add_column(f"{window}\n{name}", justify="right", no_wrap=True)
     for row in figures["rows"]:
         cells = [row["setting"]]
         for kind in ("", "_frames"):
