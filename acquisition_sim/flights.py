@@ -21,8 +21,10 @@ from acquisition_sim.under_the_beam import SimulatedSpecimen
 from acquisition_sim.variation import varied
 from eelstm_stream.errors import UnusableInputError, UsageError
 from eelstm_stream.io.announce import say
-from eelstm_stream.io.recordings import Recording, save_recording
+from eelstm_stream.io.hspy import write_hspy
+from eelstm_stream.io.recordings import Recording, recording_as_signal
 from eelstm_stream.io.stopping import Stop
+from eelstm_stream.io.truth import NODE as TRUTH_NODE
 
 
 def simulated(
@@ -195,5 +197,7 @@ def _save_truth(flown: Flight, truth: Path, force: bool) -> None:
     if recording is None:
         say("sim", f"wrote no {truth}: no frame was taken")
         return
-    save_recording(recording, truth, overwrite=force)
+    signal = recording_as_signal(recording)
+    signal["metadata"][TRUTH_NODE] = specimen.outcome().as_node()
+    write_hspy(signal, truth, overwrite=force)
     say("sim", f"wrote {truth}: {len(recording.counts)} frames with their noise-free counts and phase")

@@ -121,6 +121,16 @@ def jmak_phase(dose_pC: float, critical_dose_pC: float, exponent: float) -> floa
     return -math.expm1(-((dose_pC / critical_dose_pC) ** exponent))
 
 
+def jmak_dose(phase: float, critical_dose_pC: float, exponent: float) -> float:
+    """Dose at which `jmak_phase` reaches a phase in [0, 1), pC."""
+    return critical_dose_pC * (-math.log1p(-phase)) ** (1 / exponent)
+
+
+def follows_from_dose(kinetics: Kinetics) -> bool:
+    """Whether the phase follows from the dose alone, however that was given."""
+    return kinetics.dose_rate_exponent == 0 and math.isinf(kinetics.recovery_time_s)
+
+
 def phase(state: SpecimenState, kinetics: Kinetics) -> float:
     """Phase x in [0, 1]. Rounded to 1e-12, so that it's the same on machines whose exponentials differ in the last bit."""
     return round(jmak_phase(state.effective_dose_pC, kinetics.critical_dose_pC, kinetics.jmak_exponent), 12)

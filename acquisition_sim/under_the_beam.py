@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from acquisition_sim import specimen
 from acquisition_sim.microscope import Exposures, Microscope
 from eelstm_stream.io.recordings import Recording
+from eelstm_stream.io.truth import Truth
 
 MOST_KEPT = 20_000  # frames whose truth is kept: 330 MB at 2048 channels
+PHASES_TOLD = tuple(n / 1000 for n in range(1000))  # of `outcome`: so close that what lies between is a straight line
 
 
 class UnderTheBeam(Protocol):
@@ -52,6 +56,21 @@ class SimulatedSpecimen:
         """Let time pass, as `UnderTheBeam` has it."""
         if duration_s > 0:
             self._state, _ = self._microscope.expose(self._state, duration_s, current_pA, blanked=current_pA == 0)
+
+    def outcome(self) -> Truth:
+        """What has become of the specimen so far, and the dose that takes it to each phase."""
+        state, kinetics = self._state.specimen, self._microscope.preset.specimen.kinetics
+        phases = (
+            PHASES_TOLD if specimen.follows_from_dose(kinetics) and math.isfinite(kinetics.critical_dose_pC) else ()
+        )
+        return Truth(
+            phase=specimen.phase(state, kinetics),
+            dose_pC=state.dose_pC,
+            phases=np.array(phases),
+            at_dose_pC=np.array(
+                [specimen.jmak_dose(x, kinetics.critical_dose_pC, kinetics.jmak_exponent) for x in phases]
+            ),
+        )
 
     def truth(self, name: str) -> Recording | None:
         """The frames taken so far with what the wire doesn't tell: noise-free counts and phase. None before the first."""

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from eelstm_stream.io import clock
 from eelstm_stream.io.children import Child
 from eelstm_stream.io.instrument_client import CommandResult, InstrumentClient
 from eelstm_stream.io.recordings import load_recording
+from eelstm_stream.io.truth import read_truth
 from eelstm_stream.wire.codec import Decoded, decode_acknowledgement, encode_command, encode_snapshot_request
 from eelstm_stream.wire.messages import (
     Acknowledgement,
@@ -425,6 +427,14 @@ def test_the_truth_is_written_for_those_who_ask_and_is_what_was_flown(tmp_path: 
     assert recording.phase is not None
     assert (np.diff(recording.phase) > 0).all()
     assert recording.clean_counts is not None
+    outcome = read_truth(truth)
+    told_pC = [
+        m.beam.dose_pC for m in map(attrgetter("message"), flown.heard) if isinstance(m, InstrumentStatus) and m.beam
+    ]
+    assert outcome.dose_pC == pytest.approx(told_pC[-1])  # what was cut off by a blanker is in it
+    assert outcome.phase > recording.phase[-1]
+    assert outcome.dose_at(outcome.phase) == pytest.approx(outcome.dose_pC, rel=1e-4)
+    assert outcome.dose_at(1.0) is None
 
 
 # Recordings in closed loop
