@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -252,10 +251,9 @@ def _table(figures: dict[str, Any]) -> Table:
     first, last = figures["horizons"][0], figures["horizons"][-1]
     table = Table(
         title=f"{figures['model']}: RMSE in counts against the noise-free truth; {figures['runs']} specimens",
-        caption=f"ratio: the worst of all horizons, over that of {NOMINAL.name}; phase: its rms error",
-        box=SIMPLE_HEAD,
-        padding=(0, 0, 0, 1),
-        pad_edge=False,
+        caption=f"ratio: the worst horizon's, over that at {NOMINAL.name}; phase: its rms error",
+        box=None,  # nine columns are to fit into a terminal of 80
+        padding=(0, 1, 0, 0),
     )
     table.add_column("setting", no_wrap=True)
     for window in ("dose", "frames"):
