@@ -74,9 +74,11 @@ def _spectrum_panel(forecast: Forecast, counts: NDArray[np.float32]) -> Panel:
     ends = f"{axis.first_eV:.0f} eV".ljust(PLOT_COLUMNS - 8) + f"{axis.last_eV:.0f} eV".rjust(8)
     body = Text("\n".join([*rows, "".join(marks), ends]))
     horizon = forecast.horizons[-1]
-    title = (
-        f"forecast of spectrum {forecast.from_seq + horizon}, {horizon} steps ahead (up to {counts.max():,.0f} counts)"
-    )
+    if forecast.window_domain == "frame":
+        aim = f"spectrum {forecast.from_seq + horizon}, {horizon} steps ahead"
+    else:
+        aim = f"the reference dose that is {horizon} ahead of spectrum {forecast.from_seq}"
+    title = f"forecast of {aim} (up to {counts.max():,.0f} counts)"
     return Panel(body, title=title, width=PLOT_COLUMNS + 4)
 
 
