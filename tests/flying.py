@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -57,14 +57,22 @@ class Flying:
     """Forecaster, controller and guard, as processes, around simulators that come and go."""
 
     def __init__(
-        self, folder: Path, *, settings: str = SETTINGS, without: tuple[str, ...] = (), control: tuple[str, ...] = ()
+        self,
+        folder: Path,
+        *,
+        settings: str = SETTINGS,
+        without: tuple[str, ...] = (),
+        modules: Mapping[str, str] | None = None,
     ) -> None:
-        """Start them. folder: a short path, since the sockets are there. without: programs that the test plays itself."""
+        """Start them. folder: a short path, since the sockets are there. without: programs that the test plays itself.
+        modules: to run in place of `eelstm`, by program.
+        """
         self.at = {
             name: f"ipc://{folder}/{name}"
             for name in ("publish", "snapshot", "command", "forecasts", "proposals", "guard", "operator")
         }
         self.folder = folder
+        self._modules = modules or {}
         self.journal = folder / "journal"
         config = folder / "settings.toml"
         config.write_text(settings, encoding="utf-8")
@@ -74,7 +82,7 @@ class Flying:
             "serve": ("serve", *common, *instrument, "--publish", at["forecasts"]),
             "control": (
                 *("control", *common, *instrument, "--forecasts", at["forecasts"], "--guard", at["guard"]),
-                *("--publish", at["proposals"], *control),
+                *("--publish", at["proposals"]),
             ),
             "guard": (
                 *("guard", *common, *instrument, "--command", at["command"], "--proposals", at["proposals"]),
@@ -99,7 +107,9 @@ class Flying:
 
     def start(self, name: str, *, wait: bool = True) -> Child:
         """Start a program, also again after its end."""
-        program = self.programs[name] = self._programs.enter_context(Child(*self._lines[name]))
+        program = self.programs[name] = self._programs.enter_context(
+            Child(*self._lines[name], module=self._modules.get(name, "eelstm_stream"))
+        )
         if wait:
             program.wait_until_ready()
         return program

@@ -29,12 +29,15 @@ class ChildError(EelstmError):
 class Child:
     """One `eelstm` subcommand running as a process. It ends by itself when this process does."""
 
-    def __init__(self, *arguments: str) -> None:
-        """Start it. arguments: those of the command line; the program must know --json and --with-parent."""
+    def __init__(self, *arguments: str, module: str = "eelstm_stream") -> None:
+        """Start it. arguments: those of the command line; the program must know --json and --with-parent.
+
+        module: what to run, where it's not this program itself.
+        """
         self.name = " ".join(arguments[:2]) if arguments[0] == "sim" else arguments[0]
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process; closed on exit
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "eelstm_stream", *arguments, "--json", "--with-parent"],
+            [sys.executable, "-m", module, *arguments, "--json", "--with-parent"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
