@@ -29,11 +29,7 @@ class ConstantRate:
     """A flight at constant rate."""
 
     specimen: Specimen
-    phase: NDArray[
-        np.float64
-    ]  # (frame,): measured from the newest spectrum, as the controller gets it; NaN where none is
-    forecast: NDArray[np.float64]  # (frame, horizon): the same, forecast
-    deviation: NDArray[np.float64]  # (frame,): of the measured phase, as it is said
+    phase: NDArray[np.float64]  # (frame,): of the newest spectrum, as the controller gets it; NaN before the first
 
 
 def fly_at_constant_rate(specimen: Specimen, model: Model, ceiling: float) -> ConstantRate:
@@ -47,16 +43,12 @@ def fly_at_constant_rate(specimen: Specimen, model: Model, ceiling: float) -> Co
     _, taken = microscope.expose_many(
         microscope.start(specimen.seed), np.full(frames, specimen.dwell_s), specimen.current_pA
     )
-    phase, deviation = np.full(frames, np.nan), np.full(frames, np.nan)
-    forecast = np.full((frames, len(model.metadata.horizons)), np.nan)
+    phase = np.full(frames, np.nan)
     for seq in range(frames):
         frame = Frame(seq, seq * dwell_ns, (seq + 1) * dwell_ns, specimen.dwell_s, specimen.current_pA, seq * dose_pC)
         spectrum = spectrum_of(start.session, frame, taken.counts[seq])
         summary = forecasting.take(spectrum, taken.counts[seq], frame.ends_ns)
-        if summary is None:
-            continue
-        now = summary.fraction_now or summary.phase_now
+        now = None if summary is None else summary.fraction_now or summary.phase_now
         if now is not None:
-            phase[seq], deviation[seq] = now.value, (now.high - now.low) / 3.92
-            forecast[seq] = [interval.value for interval in summary.fraction or summary.phase]
-    return ConstantRate(specimen, phase, forecast, deviation)
+            phase[seq] = now.value
+    return ConstantRate(specimen, phase)

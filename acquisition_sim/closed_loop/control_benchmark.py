@@ -41,7 +41,7 @@ T = TypeVar("T")
 class Progress(Protocol):
     """Told what is flown, and how many flights come; passes them on."""
 
-    def __call__(self, what: str, number: int, flights: Iterator[T]) -> Iterator[T]:
+    def __call__(self, what: str, number: int, flights: Iterator[T], /) -> Iterator[T]:
         """The same flights."""
 
 
