@@ -17,7 +17,9 @@ journal = typer.Typer(help="The guard's journal: check it, replay it, read it.",
 def guard(
     budget: Annotated[
         float | None,
-        typer.Option(help="Dose that the specimen may receive in all, pC.  Must be given, here or in the configuration."),
+        typer.Option(
+            help="Dose that the specimen may receive in all, pC.  Must be given, here or in the configuration."
+        ),
     ] = None,
     journal: Annotated[
         Path | None,

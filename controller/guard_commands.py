@@ -7,8 +7,9 @@ from controller.guard_readback import Hearing
 from controller.guard_state import Ordered, Pending
 from controller.limits import Broken, Rate, admitted, highest_current_pA
 from controller.modes import ModeEvent
-from eelstm_stream.wire.messages import BeamReport, Command, Proposal
+from eelstm_stream.wire.messages import MAX_SEQ, BeamReport, Command, Proposal
 
+MAX_NS = 2**63 - 1
 MOST_PENDING = 8  # commands without an answer; an instrument that is so far behind gets no more leases
 
 
@@ -28,6 +29,8 @@ class Commanding(Hearing):
             return Broken("instrument_unheard", "the instrument hasn't said yet what its beam does.")
         if state.beam.dose_pC is None:
             return Broken("dose_pC", "the instrument doesn't say what dose the specimen has received.")
+        if not state.command_seq < MAX_SEQ:
+            return Broken("seq", "the instrument's session has no numbers left for commands.")
         if not len(state.pending) < MOST_PENDING:
             return Broken("pending", f"{len(state.pending)} commands have no answer yet.")
         before_pA = state.current_pA
@@ -103,7 +106,8 @@ class Commanding(Hearing):
         return self.state.instrument_ns + self.now_ns - self.state.instrument_heard_ns
 
     def _expires_instrument_ns(self) -> int:
-        return max(0, self.instrument_now_ns() + round(self.state.limits.command_within_s * 1e9))
+        expires_ns = self.instrument_now_ns() + round(self.state.limits.command_within_s * 1e9)
+        return min(max(0, expires_ns), MAX_NS)
 
     def longest_lease_s(self) -> float:
         """That may be granted in this session, s."""
@@ -115,7 +119,7 @@ class Commanding(Hearing):
             return
         command = Command(
             session=self.state.session,
-            seq=self.state.command_seq + 1,
+            seq=min(self.state.command_seq + 1, MAX_SEQ),
             sent_mono_ns=self.now_ns,
             expires_mono_ns=self._expires_instrument_ns(),
             blanked=True,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from math import isfinite
-
 from controller.guard_step import Step
 from controller.limits import differs
 from controller.modes import ModeEvent
 from eelstm_stream.wire.messages import BeamReport
+
+MOST_DOSE_PC = 1e15  # a thousand coulombs: no specimen's dose
 
 
 class Hearing(Step):
@@ -53,7 +53,7 @@ class Hearing(Step):
 
     def _hear_dose(self, dose_pC: float, is_first: bool) -> None:
         ledger = self.state.ledger
-        if not isfinite(dose_pC):
+        if not dose_pC <= MOST_DOSE_PC:
             self.latch("dose_pC", f"the instrument reports a dose of {dose_pC} pC.")
             return
         found = is_first and ledger.in_session_pC == 0  # a session that others began

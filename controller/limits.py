@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from math import isfinite
 from typing import Literal
 
-from eelstm_stream.wire.messages import SessionStart
+from eelstm_stream.wire.messages import MIN_PA, SessionStart
 
 # A pause must not save up a jump: the current rises by at most this much time's worth of its slew at once.
 LONGEST_RISE_S = 1.0
@@ -117,7 +117,7 @@ def bounds_for(limits: Limits, session: SessionStart) -> Bounds | Broken:
         return Broken("dose_is_relative", reason)
     min_current_pA, max_current_pA = instrument.min_current_pA, instrument.max_current_pA
     orders_current = max_current_pA is not None
-    lowest_pA = current_pA if max_current_pA is None else (min_current_pA or 0.0)
+    lowest_pA = current_pA if max_current_pA is None else (min_current_pA or MIN_PA)
     highest_pA = current_pA if max_current_pA is None else max_current_pA
     bounds = Bounds(
         min_current_pA=lowest_pA,
@@ -179,8 +179,6 @@ def admitted(bounds: Bounds, wanted: Rate, lease_s: float, highest_pA: float) ->
     if not current_pA >= bounds.min_current_pA:
         reason = f"a current of {current_pA:g} pA is below the {bounds.min_current_pA:g} pA that the instrument can do: blank instead."
         return Broken("min_current_pA", reason)
-    if not current_pA > 0:
-        return Broken("min_current_pA", f"a current of {current_pA:g} pA is no beam: blank instead.")
     dwell_s = wanted.dwell_s
     if not dwell_s >= bounds.min_dwell_s:
         clamps.append(_cut("min_dwell_s", "dwell", "s", dwell_s, bounds.min_dwell_s, "below"))

@@ -26,7 +26,7 @@ from eelstm_stream.io.sockets import (
     subscriber,
 )
 from eelstm_stream.wire.codec import WireError, decode, decode_operator_reply, encode_operator_command
-from eelstm_stream.wire.messages import GuardStatus, InstrumentName, OperatorCommand, OperatorReply, Text
+from eelstm_stream.wire.messages import MAX_SEQ, GuardStatus, InstrumentName, OperatorCommand, OperatorReply, Text
 
 BLANK_HEARS_S = 0.2  # for how long `blank` listens before it is sent all the same
 HEARS_S = 3.0  # a guard says its status each second, and to whoever subscribes at once
@@ -184,7 +184,7 @@ def _command(
         return OperatorCommand(
             action=action,  # type: ignore[arg-type]
             session="unknown" if heard is None else heard.session,
-            seq=taken + 1,
+            seq=min(taken + 1, MAX_SEQ),
             sent_mono_ns=now_ns,
             expires_mono_ns=guard_now_ns + round(EXPIRES_S * 1e9),
             operator=settings.who or _login(),

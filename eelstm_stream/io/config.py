@@ -51,8 +51,9 @@ def load_settings(settings: type[S], config: Path | None, **flags: Any) -> S:
     table = _table(config, settings.TABLE) if config is not None else {}
     prefix = f"EELSTM_{settings.TABLE.upper()}_"
     known = ", ".join(settings.model_fields)
+    in_lower_case = {name.lower() for name in settings.model_fields}  # budget_pC is EELSTM_GUARD_BUDGET_PC
     for variable in sorted(os.environ):
-        if variable.upper().startswith(prefix) and variable[len(prefix) :].lower() not in settings.model_fields:
+        if variable.upper().startswith(prefix) and variable[len(prefix) :].lower() not in in_lower_case:
             raise UsageError(f"{settings.TABLE}: {variable} in the environment is no setting; known are {known}.")
 
     class Loaded(settings):  # type: ignore[valid-type,misc]

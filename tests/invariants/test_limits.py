@@ -23,7 +23,7 @@ from controller.limits import (
     highest_current_pA,
     not_finite,
 )
-from eelstm_stream.wire.messages import SessionStart
+from eelstm_stream.wire.messages import MIN_PA, SessionStart
 from tests.invariants.beam import INSTRUMENT, Beam
 from tests.properties import examples
 
@@ -118,7 +118,7 @@ def test_a_session_that_cant_be_guarded_is_refused(changes, limit):
 def test_an_instrument_without_a_lowest_current_goes_down_to_none():
     bounds = bounds_for(LIMITS, start(commands=INSTRUMENT.model_copy(update={"min_current_pA": None})))
     assert isinstance(bounds, Bounds)
-    assert bounds.min_current_pA == 0.0
+    assert bounds.min_current_pA == MIN_PA
     assert admitted(bounds, Rate(0.4, 0.0), 2.0, 1e9) == bounds_broken("min_current_pA")
 
 
