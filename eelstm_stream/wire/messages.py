@@ -260,11 +260,13 @@ class Summary(Message):
     model_sha256: Sha256 = Field(description="hash of the model file")
     window: Count = Field(description="number of spectra in the window")
     horizons: tuple[Annotated[int, Field(ge=1, le=MAX_HORIZONS)], ...] = Field(
-        min_length=1, max_length=MAX_HORIZONS, description="steps ahead: 1 is the next spectrum"
+        min_length=1,
+        max_length=MAX_HORIZONS,
+        description="steps ahead: 1 is the next spectrum, or the next reference dose where window_domain is dose",
     )
     valid_at: tuple[AwareDatetime, ...] = Field(  # unbounded: it lies a few frames after a Moment
         max_length=MAX_HORIZONS,
-        description="for each horizon, the expected start of exposure of the spectrum that it forecasts",
+        description="for each horizon, when the exposure of the step that it forecasts is expected to start",
     )
     window_domain: Literal["frame", "dose"] = Field(description="what a step of the window and the horizon counts")
     reference_dose_pC: PositiveFinite = Field(
@@ -278,7 +280,7 @@ class Summary(Message):
         description="all that the specimen received in this session by the end of from_seq; absent where it is not known",
     )
     phase_now: Interval | None = Field(
-        None, description="damage coordinate of the newest spectrum: 0 pristine, 1 transformed"
+        None, description="damage coordinate of the newest step of the window: 0 pristine, 1 transformed"
     )
     phase: tuple[Interval, ...] = Field(max_length=MAX_HORIZONS, description="damage coordinate at each horizon")
     fraction_now: Interval | None = Field(
@@ -294,7 +296,9 @@ class Summary(Message):
         description="standard deviation, from specimen to specimen, of the calibration's error at fraction_now: one for "
         "all forecasts of a session, so that it does not average out",
     )
-    came_true: tuple[CameTrue, ...] = Field((), max_length=MAX_HORIZONS, description="forecasts that aimed at from_seq")
+    came_true: tuple[CameTrue, ...] = Field(
+        (), max_length=MAX_HORIZONS, description="forecasts whose step ended with from_seq"
+    )
     skill: LiveSkill | None = Field(None, description="absent until a forecast has come true")
     quality: tuple[QualityFlag, ...] = Field((), max_length=16)
     latency: StageLatency
