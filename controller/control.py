@@ -9,38 +9,26 @@ ends. Blanking is proposed while it still comes in time, and once proposed for t
 Plan. Whatever comes is remembered first: which session, what the beam does, what was ordered, what is left of the budget.
 Only a summary leads to a plan, and only where the guard is armed. Before the first one, and after a rest, frames are needed to
 make a forecast from, so a start rate is proposed: for as long as the forecaster says that its window fills, up to a share
-of the budget, and only a few times. What is asked of the planner is in `planning.py`.
+of the budget, and only a few times. That is in `control_learning.py`, and what is asked
+of the planner in `planning.py`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 from controller import mpc, planning
-from controller.aim import limits_for
-from controller.control_events import (
-    AskForSession,
-    ControllerStateName,
-    Event,
-    Malformed,
-    Output,
-    Propose,
-    Say,
-    Skipped,
-    Tick,
-)
-from controller.control_state import MOST_TEXT, ControlState, Session, phase_now
+from controller.control_events import AskForSession, Event, Malformed, Output, Skipped, Tick
+from controller.control_learning import Learning
+from controller.control_state import ControlState, Session, phase_now
+from controller.control_step import Solve
 from controller.forecast_checks import Discarded, fault
 from controller.in_flight import COMMAND_S, Ahead, Rate
 from controller.mpc import Plan
 from controller.plant import UnusableSummaryError
 from controller.problem import Problem, ProblemError, end_dose_pC
 from eelstm_stream.wire.messages import (
-    MAX_HORIZONS,
-    CommandLimits,
     Decision,
     GuardStatus,
     InstrumentStatus,
@@ -50,23 +38,7 @@ from eelstm_stream.wire.messages import (
     Summary,
 )
 
-Solve = Callable[[Problem, Plan | None], Plan]
-
 STALE_PERIODS, STALE_AT_LEAST_S = 4.0, 0.3  # frame periods after which a spectrum is too old to plan from
-HEALTHY_PERIODS, HEALTHY_AT_LEAST_S = 5.0, 1.0  # and without a usable forecast, before that is said
-SPEAKS_WITHIN_S = 3.0  # forecaster and guard say something once a second
-EXPIRES_S = 0.5  # a proposal that took longer to the guard is out of date
-BLANK_AGAIN_S = 1.0  # a beam that should be off and isn't
-RENEW_LEAST_S, RENEW_SHARE = (
-    0.1,
-    0.125,
-)  # how often a start rate is proposed: of a lease, whose time may run faster than ours
-LEARN_SHARE = 0.5  # of the budget that may go without one usable forecast
-NO_LIMITS = CommandLimits(min_dwell_s=1.0, max_dwell_s=1.0, max_lease_s=1.0)  # of a session where nothing is proposed
-ATTEMPTS = 3  # at that, before a person must look
-SESSIONS_KEPT = 16
-ARMED = ("auto", "hold", "blank")  # modes of a guard that takes proposals
-NO_FAULT_OF_ITS_OWN = ("stale", "order", "session")  # reasons to discard that say nothing against the next forecast
 
 
 def step(
@@ -78,14 +50,8 @@ def step(
     return taken.state, tuple(taken.out)
 
 
-class _Step:
-    """One step while it is taken: the state so far, and what comes out so far."""
-
-    def __init__(self, state: ControlState, now_ns: int, solve: Solve) -> None:
-        self.state = state
-        self.now_ns = now_ns
-        self.solve = solve
-        self.out: list[Output] = []
+class _Step(Learning):
+    """One step: what comes, and what follows."""
 
     def take(self, event: Event) -> None:
         match event:
@@ -114,147 +80,7 @@ class _Step:
             case _:
                 pass  # a gap shows in the forecasts
 
-    def change(self, **changes: Any) -> None:
-        self.state = replace(self.state, **changes)
-
-    def change_session(self, **changes: Any) -> Session:
-        assert self.state.session is not None  # noqa: S101 - whoever changes it has one
-        session = replace(self.state.session, **changes)
-        self.change(session=session)
-        return session
-
-    def say(self, name: ControllerStateName, text: str) -> None:
-        if name != self.state.state:
-            self.out.append(Say(f"{name}: {text}"))
-        if (name, text) != (self.state.state, self.state.text):
-            self.change(state=name, text=text)
-
-    def since_s(self, then_ns: int) -> float:
-        return (self.now_ns - then_ns) / 1e9
-
-    # The instrument
-
-    def session_start(self, start: SessionStart) -> None:
-        session = self.state.session
-        if session is not None and session.start.session == start.session:
-            return  # told again
-        if start.session in self.state.earlier:
-            self.two_instruments(start.session)
-            return
-        if session is not None:
-            self.leave(session)
-        limits = limits_for(self.state.aim, start)
-        if isinstance(limits, str):
-            self.change(session=Session(start, NO_LIMITS, refused=True), conflict="")
-            self.say("refused", f"session {start.session}: {limits}")
-            return
-        self.change(session=Session(start, limits), conflict="")
-        self.say("waiting", f"session {start.session} has begun; waiting for its forecasts")
-
-    def leave(self, session: Session) -> None:
-        self.change(session=None, conflict="", earlier=(*self.state.earlier, session.start.session)[-SESSIONS_KEPT:])
-
-    def session_end(self, end: SessionEnd) -> None:
-        session = self.state.session
-        if session is None or session.start.session != end.session:
-            return
-        done = f" ({session.done})" if session.done else ""
-        self.leave(session)
-        self.say("ended", f"session {end.reason} after {end.spectra} spectra{done}; waiting for the next")
-
-    def two_instruments(self, session: str) -> None:
-        if self.state.session is None or self.state.conflict:
-            return
-        now = self.state.session.start.session
-        self.change(conflict=f"session {session}, which was over, speaks beside {now}: two instruments have one name")
-        self.say("refused", self.state.conflict)
-
-    def instrument_status(self, told: InstrumentStatus) -> None:
-        session = self.state.session
-        if session is None or session.start.session != told.session:
-            if told.session not in self.state.earlier:
-                self.out.append(AskForSession())
-            elif session is not None and told.sent_mono_ns > session.start.sent_mono_ns:
-                self.two_instruments(told.session)
-            return
-        if told.beam is None or told.sent_mono_ns < session.beam_sent_ns:
-            return
-        is_newest = told.sent_mono_ns > session.acknowledged_ns or told.clock_id != self.state.clock_id
-        was_on = not session.is_blanked
-        session = self.change_session(
-            beam=told.beam,
-            beam_sent_ns=told.sent_mono_ns,
-            orders=session.orders.told(told.beam, is_newest=is_newest),
-        )
-        if was_on and session.is_blanked:
-            session = self.change_session(blanked_ns=self.now_ns)
-        if session.learn_from_pC is None:
-            self.change_session(learn_from_pC=session.dose_pC)
-
-    # The guard
-
-    def guard_status(self, told: GuardStatus) -> None:
-        self.change(guard=told, guard_ns=self.now_ns)
-        session = self.state.session
-        if session is None or told.session != session.start.session:
-            return
-        if told.mode in ("disarmed", "blank_latched"):  # who arms it again has looked
-            session = self.change_session(given_up="", starving=0, failures=0, attempts=0, learning=False)
-        if told.ledger is not None and session.allowed_pC is None:
-            self.change_session(allowed_pC=session.dose_pC + told.ledger.left_pC)
-
-    def decision(self, told: Decision) -> None:
-        session = self.state.session
-        if session is None or session.refused or told.session != session.start.session:
-            return
-        if told.until_dose_pC is not None:
-            left_pC = max(0.0, told.budget_dose_pC - told.spent_dose_pC)
-            session = self.change_session(allowed_pC=told.until_dose_pC + left_pC)
-        if told.outcome == "refused" or told.dwell_s is None or not told.beam_current_pA:
-            return
-        acknowledged_ns = told.acknowledged_mono_ns or self.now_ns
-        if acknowledged_ns < session.acknowledged_ns:
-            return
-        next_seq = 0 if session.beam is None else session.beam.next_seq
-        rate = Rate(told.dwell_s, told.beam_current_pA)
-        orders = session.orders.ordered(
-            rate, next_seq, planning.ahead(self.state, session, self.now_ns), session.limits
-        )
-        self.change_session(orders=orders, acknowledged_ns=acknowledged_ns)
-
-    def guard_listens(self, session: Session) -> bool:
-        """Whether the guard is there, follows this session, and takes proposals. Otherwise says why not."""
-        guard = self.state.guard
-        if guard is None or self.since_s(self.state.guard_ns) > SPEAKS_WITHIN_S:
-            self.say("waiting", "nothing is heard from the guard: see whether `eelstm guard` runs")
-        elif guard.session != session.start.session:
-            self.say("waiting", "the guard does not follow this session yet")
-        elif guard.mode == "override":
-            self.say("waiting", "an operator has set a fixed rate; nothing is proposed meanwhile")
-        elif guard.mode not in ARMED:
-            done = "clear and then arm it" if guard.mode == "blank_latched" else "arm it"
-            self.say(
-                "waiting", f"the guard is {guard.mode.replace('_', ' ')}: an operator must {done} (`eelstm operator`)"
-            )
-        else:
-            return True
-        return False
-
     # Forecasts
-
-    def discard(self, session: Session, discarded: Discarded, which: str) -> None:
-        by = session.discarded | {discarded.by: session.discarded.get(discarded.by, 0) + 1}
-        why = f"{which} {discarded.reason}"[:MOST_TEXT]
-        if discarded.by not in session.discarded:
-            self.out.append(Say(f"discarded: {why}"))
-        starving = session.starving + (discarded.by not in NO_FAULT_OF_ITS_OWN)
-        self.change_session(discarded=by, discarded_why=why, starving=starving)
-        self.time_passes()
-
-    def skipped(self, forecasts: int) -> None:
-        if (session := self.state.session) is not None:
-            by = session.discarded | {"skipped": session.discarded.get("skipped", 0) + forecasts}
-            self.change_session(discarded=by)
 
     def summary(self, summary: Summary) -> None:
         session = self.state.session
@@ -379,151 +205,12 @@ class _Step:
         rate = planning.least_rate(session.limits, session.orders.newest or Rate(0.0, 0.0))
         self.propose(rate, ahead, f"what was ordered is flown to its end: {plan.reason}", "controlling")
 
-    def propose_plan(self, ahead: Ahead, plan: Plan, text: str, name: ControllerStateName) -> None:
-        rate = Rate(float(plan.dwell_s[0]), float(plan.current_pA[0]))
-        self.propose(rate, ahead, text, "advising" if self.state.advises and name == "controlling" else name, plan)
-
-    def propose(
-        self, rate: Rate, ahead: Ahead | None, text: str, name: ControllerStateName, plan: Plan | None = None
-    ) -> None:
-        session = self.change_session()
-        rate = planning.within(rate, session.limits)
-        self.say(name, text)
-        self.send(session, rate, text, self.lease_s(session, rate, ahead), plan=plan)
-
-    def lease_s(self, session: Session, rate: Rate, ahead: Ahead | None) -> float:
-        return planning.lease_s(session.limits, rate, ahead, session.pause_s, self.state.aim.lease_slack_s)
-
-    def finish(self, session: Session, why: str) -> None:
-        """Nothing but blanking is proposed from now on in this session."""
-        self.propose_blank(self.change_session(done=why))
-
-    def propose_blank(self, session: Session) -> None:
-        text = session.done or session.given_up
-        self.say("blanking", text)
-        rate = session.orders.newest or Rate(session.start.dwell_s, session.start.beam_current_pA or 1.0)
-        self.send(session, rate, text, rate.dwell_s, blank=True)
-
-    def send(
-        self,
-        session: Session,
-        rate: Rate,
-        reason: str,
-        lease_s: float,
-        *,
-        blank: bool = False,
-        plan: Plan | None = None,
-    ) -> None:
-        summary, beam = session.newest, session.beam
-        from_seq = max(0, beam.next_seq - 1) if beam is not None else 0
-        planned = plan is not None and not plan.blank
-        self.out.append(
-            Propose(
-                session=session.start.session,
-                from_seq=from_seq if summary is None else summary.from_seq,
-                preset=self.state.aim.preset,
-                blank=blank,
-                dwell_s=rate.dwell_s,
-                beam_current_pA=rate.current_pA,
-                lease_s=lease_s,
-                expires_mono_ns=self.now_ns + round(EXPIRES_S * 1e9),
-                clock_id=self.state.clock_id,
-                reason=reason[:MOST_TEXT],
-                spectrum_sent_mono_ns=None if summary is None or session.learning else summary.spectrum_sent_mono_ns,
-                plan_dose_pC=_numbers(plan.dose_pC) if plan is not None and planned else (),
-                plan_dwell_s=_numbers(plan.dwell_s) if plan is not None and planned else (),
-                plan_phase=_numbers(plan.phase) if plan is not None and planned else (),
-            )
-        )
-        self.change_session(proposals=session.proposals + 1, proposed_ns=self.now_ns)
-
     def ceiling_reached(self, session: Session) -> str:
         ceiling, phase = self.state.aim.numbers.phase_ceiling, phase_now(session)
         said = f"{phase.value:.3f} (95 %: {phase.low:.3f} to {phase.high:.3f}) at {session.estimate.dose_pC:.4g} pC"
         if ceiling is not None and phase.value > ceiling and session.plan is None:
             return f"the ceiling of {ceiling:g} lies below the present phase, {said}"
         return f"ceiling reached: phase is {said}, and must not pass {ceiling:g}"
-
-    # Without a forecast
-
-    def time_passes(self) -> None:
-        """What is to be done though no usable forecast has come."""
-        session = self.state.session
-        if session is None or session.refused or self.state.conflict:
-            return
-        if session.done or session.given_up:
-            again = not session.is_blanked and self.since_s(session.proposed_ns) >= BLANK_AGAIN_S
-            if again and (self.state.advises or self.guard_listens(session)):
-                self.propose_blank(session)
-            return
-        healthy_s = max(HEALTHY_PERIODS * session.period_s, HEALTHY_AT_LEAST_S)
-        if session.newest is not None and self.since_s(session.used_ns) <= healthy_s:
-            return
-        if self.state.advises:
-            self.say("waiting", self.why_no_forecast(session))
-            return
-        if not self.guard_listens(session):
-            return
-        if (why := self.why_not_learn(session)) is not None:
-            if session.learning:
-                self.change_session(learning=False)
-            self.say("waiting", why)
-            return
-        self.learn(session)
-
-    def learn(self, session: Session) -> None:
-        """Propose a start rate, so that there are spectra to make a forecast from."""
-        rate = session.orders.newest if session.estimate.forecasts else None
-        rate = rate or planning.start_rate(self.state.aim, session)
-        renew_s = max(RENEW_LEAST_S, RENEW_SHARE * self.lease_s(session, rate, None))
-        if session.learning and self.since_s(session.proposed_ns) < renew_s:
-            return
-        if not session.learning:
-            session = self.change_session(learning=True, attempts=session.attempts + 1)
-        needed = self.state.forecaster.needed if self.state.forecaster is not None else 0
-        text = "frames at the start rate, until there is a forecast"
-        self.propose(rate, None, f"{text}: its window needs {needed} more" if needed else text, "learning")
-
-    def why_not_learn(self, session: Session) -> str | None:
-        """Why no start rate is proposed, in one sentence; None where it is."""
-        forecaster = self.state.forecaster
-        spoke_ns = self.state.forecaster_ns
-        if forecaster is None or self.since_s(spoke_ns) > SPEAKS_WITHIN_S:
-            return "nothing is heard from the forecaster: see whether `eelstm serve` runs"
-        if not session.learning and spoke_ns < session.blanked_ns:
-            return "nothing was heard from the forecaster since the beam went off"
-        if session.beam is None:
-            return "the instrument has not said yet what its beam does"
-        if session.starving:
-            return f"{session.starving} forecasts in a row were of no use: {session.discarded_why}"
-        follows = forecaster.session == session.start.session
-        if not session.learning:
-            if not session.is_blanked or (follows and forecaster.state in ("invalid", "refused")):
-                return self.why_no_forecast(session)
-            if session.attempts >= ATTEMPTS:
-                return f"{ATTEMPTS} attempts to get forecasts have failed: disarm and arm the guard to try again"
-        elif follows and forecaster.state not in ("filling", "waiting", "silent"):
-            return self.why_no_forecast(session)
-        given_pC = session.dose_pC - (session.learn_from_pC or 0.0)
-        most_pC = self.state.aim.learn_pC or LEARN_SHARE * max(
-            0.0, (session.allowed_pC or 0.0) - (session.learn_from_pC or 0.0)
-        )
-        if not given_pC <= most_pC:
-            return f"{given_pC:.4g} pC have gone without one usable forecast, and {most_pC:.4g} pC may"
-        if session.ends_pC is not None and not session.dose_pC < session.ends_pC:
-            return f"by the forecasts so far, the ceiling is reached at {session.ends_pC:.4g} pC"
-        return None
-
-    def why_no_forecast(self, session: Session) -> str:
-        forecaster = self.state.forecaster
-        said = "nothing is heard from the forecaster"
-        if forecaster is not None and self.since_s(self.state.forecaster_ns) <= SPEAKS_WITHIN_S:
-            said = f"the forecaster is {forecaster.state}: {forecaster.text}"
-        if session.starving:
-            said = session.discarded_why
-        if session.newest is None:
-            return f"no usable forecast yet; {said}"
-        return f"no usable forecast since spectrum {session.newest.from_seq}; {said}"
 
 
 def _after_failure(reason: str, previous: Plan | None) -> Plan:
@@ -539,7 +226,3 @@ def _outlook(plan: Plan, session: Session) -> str:
     if session.to_ceiling_pC is None:
         return following
     return f"{following}; {session.to_ceiling_pC.value:.3g} pC to the ceiling"
-
-
-def _numbers(column: Any) -> tuple[float, ...]:
-    return tuple(float(number) for number in column[:MAX_HORIZONS])
