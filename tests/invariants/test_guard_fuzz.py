@@ -78,7 +78,7 @@ def say(state: guard.GuardState, effects: tuple[object, ...], now_ns: int) -> No
     encode("microscope", status(state, 0, now_ns))
 
 
-@examples(150)
+@examples(60)
 @given(st.data(), st.sampled_from(list(Mode)), st.booleans())
 def test_whatever_comes_nothing_is_raised_and_the_budget_holds(data, mode, fresh):
     flown = in_mode(mode)

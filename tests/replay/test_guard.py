@@ -401,6 +401,8 @@ def test_bad_settings_are_said_before_anything_is_bound(tmp_path: Path):
         assert finished.code == 2, (name, finished.err)
         assert words[name] in finished.err
         assert len(finished.err.splitlines()) == 1
+    environment = run("guard", "--journal", tmp_path / "journal", EELSTM_GUARD_BUDGET_PC="-5")
+    assert (environment.code, "budget_pC: Input should be greater than 0" in environment.err) == (2, True)
     assert not (tmp_path / "journal").exists()
 
 
