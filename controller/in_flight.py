@@ -150,8 +150,9 @@ def ahead_of(
         begun_pC += frames_pC[-1]
         begins_s = ends_s
         seq += 1
-    if stop_next_s is not None and stop_next_s > begins_s:
-        stopped_next_pC += rate.current_pA * (stop_next_s - begins_s)
+    # Beyond what was looked at, the last rate goes on.
+    stopped_now_pC += rate.current_pA * max(0.0, stop_now_s - begins_s)
+    stopped_next_pC += rate.current_pA * max(0.0, (stop_next_s or stop_now_s) - begins_s)
     return Ahead(tuple(frames_pC), seq, begun_pC, begins_s, stopped_now_pC, stopped_next_pC)
 
 
