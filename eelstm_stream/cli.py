@@ -21,6 +21,8 @@ INTERRUPTED = 130  # what typer makes of Ctrl-C, and what a shell expects of a p
 UNTIL_STOPPED = ("adapter", "bench", "control", "demo", "guard", "listen", "serve", "sim")
 COMMANDS = "eelstm.commands"  # entry-point group: each names a typer app, or a function that is a command
 
+MOST_SPEED = 20.0  # of the demo's instrument under control: frames of 20 ms, at which each still gets its own decision
+
 Config = Annotated[Path | None, typer.Option(help="TOML file; each program reads its own table of it.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, for programs.")]
 WithParent = Annotated[bool, typer.Option("--with-parent", hidden=True)]
@@ -103,27 +105,92 @@ def demo(
     seconds: Annotated[
         float | None,
         typer.Option(
-            min=0.1, help="Go on for this long, s, from the start again at the end.  By default once through."
+            min=0.1, help="End after this long, s; a recording that is watched begins again at its end until then."
         ),
     ] = None,
     recording: Annotated[
-        Path | None, typer.Option(help="A recording to play; by default a simulated specimen.")
+        Path | None, typer.Option(help="A recording to watch; by default a simulated specimen is controlled.")
     ] = None,
-    speed: Annotated[str, typer.Option(help="Times real time, or `max`.")] = "5",
+    control: Annotated[
+        bool, typer.Option("--control", help="With --recording: fly it in closed loop, by the dose that is commanded.")
+    ] = False,
+    preset: Annotated[
+        str | None, typer.Option(help="What control is for: preserve or resolve.", show_default="preserve")
+    ] = None,
+    ceiling: Annotated[
+        float | None, typer.Option(help="Phase that must not be passed, 0 to 1.", show_default="0.3 for preserve")
+    ] = None,
+    budget: Annotated[
+        float | None,
+        typer.Option(help="Dose that the guard lets the specimen receive, pC.", show_default="9000; resolve: 16000"),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=2**63, help="Of the simulated specimen: each is another.", show_default="0")
+    ] = None,
+    journal: Annotated[
+        Path | None, typer.Option(help="Keep the guard's journal in this file.", show_default="it's removed")
+    ] = None,
+    speed: Annotated[
+        str | None, typer.Option(help="Times real time, or `max` to watch.", show_default="1; 5 to watch")
+    ] = None,
     dwell: Annotated[
         float | None, typer.Option(help="Exposure per spectrum, s, where the recording does not say it.")
     ] = None,
+    current: Annotated[
+        float | None, typer.Option(help="Beam current, pA, where the recording does not say it.")
+    ] = None,
     model: Annotated[Path | None, typer.Option(help="Model file, ONNX.", show_default="the shipped one")] = None,
     figure: Annotated[
-        Path | None, typer.Option(help="Draw forecasts against what came into this file: png, svg or pdf.")
+        Path | None,
+        typer.Option(help="Draw the flight, or forecasts against what came, into this file: png, svg or pdf."),
     ] = None,
     as_json: Json = False,
 ) -> int:
-    """Run simulator, forecaster and listener on this machine, and show them live."""
-    from eelstm_stream.demo import DemoOptions, run_demo  # noqa: PLC0415
+    """Fly a simulated specimen under control: simulator, forecaster, controller and guard on this machine, live in one terminal.
 
-    options = DemoOptions(recording, seconds, speed, dwell_s=dwell, model=model)
-    return run_demo(options, as_json=as_json, figure=figure)
+    With --recording, watch forecasts of a recording instead; with --control as well, fly it.
+    """
+    from eelstm_stream.demo import DemoOptions, run_demo, run_flight  # noqa: PLC0415
+    from eelstm_stream.errors import UsageError  # noqa: PLC0415
+
+    if recording is not None and not control:
+        flags = {"--preset": preset, "--ceiling": ceiling, "--budget": budget, "--seed": seed, "--journal": journal}
+        given = next((flag for flag, value in flags.items() if value is not None), None)
+        if given is not None:
+            raise UsageError(f"{given} is for control, and a recording is only watched: give --control to fly it.")
+        watched = DemoOptions(recording, seconds, speed or "5", dwell_s=dwell, current_pA=current, model=model)
+        return run_demo(watched, as_json=as_json, figure=figure)
+    from eelstm_stream.flight_demo import FlightOptions  # noqa: PLC0415
+
+    options = FlightOptions(
+        preset=preset or "preserve",
+        ceiling=ceiling,
+        budget_pC=budget,
+        seed=seed or 0,
+        recording=recording,
+        dwell_s=dwell,
+        current_pA=current,
+        speed=_pace(speed),
+        seconds=seconds,
+        model=model,
+        journal=journal,
+    )
+    return run_flight(options, as_json=as_json, figure=figure)
+
+
+def _pace(speed: str | None) -> float:
+    """Of a flight: leases run in its time, so it needs one."""
+    from eelstm_stream.errors import UsageError  # noqa: PLC0415
+
+    try:
+        pace = float(speed or "1")
+    except ValueError:
+        pace = 0.0
+    if not 0.1 <= pace <= MOST_SPEED:
+        raise UsageError(
+            f"--speed {speed}: a flight under control needs a pace, from 0.1 to {MOST_SPEED:g} times real time."
+        )
+    return pace
 
 
 def _program() -> typer.Typer:

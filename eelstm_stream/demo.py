@@ -1,4 +1,4 @@
-"""`eelstm demo`: simulator, forecaster and listener as processes on loopback, live in one terminal."""
+"""`eelstm demo`: all programs as processes on loopback, live in one terminal; a flight under control, or a recording watched."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-
-from rich.console import Console
-from rich.live import Live
+from typing import TYPE_CHECKING, Any
 
 from eelstm_stream.core.tally import Tally
 from eelstm_stream.errors import UnusableInputError, UsageError
@@ -17,24 +15,29 @@ from eelstm_stream.io.announce import printable, say
 from eelstm_stream.io.model_file import open_model
 from eelstm_stream.io.stopping import Stop
 from eelstm_stream.listen import FRAMES_PER_S, View
+from eelstm_stream.live import live_view
 from eelstm_stream.models import SHIPPED_MODEL
 from eelstm_stream.rig import Rig
 from eelstm_stream.wire.messages import Status
 
+if TYPE_CHECKING:
+    from eelstm_stream.flight_demo import FlightOptions
+
 
 @dataclass(frozen=True, slots=True)
 class DemoOptions:
-    """What to show, and for how long."""
+    """What to watch, and for how long."""
 
-    recording: Path | None
+    recording: Path
     seconds: float | None
     speed: str
     dwell_s: float | None = None
+    current_pA: float | None = None
     model: Path | None = None
 
 
 def run_demo(options: DemoOptions, *, as_json: bool, figure: Path | None) -> int:
-    """Run the pipeline until its recording ends, its time is up, or Ctrl-C; then print a summary.
+    """Watch until the recording ends, the time is up, or Ctrl-C; then print a summary.
 
     Raises UnusableInputError where the recording can't be forecast; EelstmError where a process fails.
     """
@@ -49,7 +52,7 @@ def run_demo(options: DemoOptions, *, as_json: bool, figure: Path | None) -> int
     with Stop() as stop, Rig(_source(options), stop=stop, kinds=("forecast",), model=options.model) as rig:
         view = View(rig.tally)
         refusal = "the forecaster did not say why"
-        with _live(as_json) as live:
+        with live_view(as_json) as live:
             while not stop.requested and not rig.is_over:
                 for decoded in rig.hear(1000 // FRAMES_PER_S):
                     view.show(decoded)
@@ -73,55 +76,66 @@ def run_demo(options: DemoOptions, *, as_json: bool, figure: Path | None) -> int
 
 def _source(options: DemoOptions) -> list[str]:
     """Arguments of `eelstm sim`."""
-    what = ["run"] if options.recording is None else ["replay", str(options.recording)]
-    arguments = [*what, "--speed", options.speed]
-    if options.dwell_s is not None:
-        arguments += ["--dwell", str(options.dwell_s)]
+    arguments = ["replay", str(options.recording), "--speed", options.speed]
+    for flag, value in (("--dwell", options.dwell_s), ("--current", options.current_pA)):
+        if value is not None:
+            arguments += [flag, str(value)]
     if options.seconds is not None:
         arguments += ["--loop", "--seconds", str(options.seconds)]
     return arguments
 
 
-class _NoScreen:
-    """Stands in for the live view where the output is for a program."""
+def run_flight(options: FlightOptions, *, as_json: bool, figure: Path | None) -> int:
+    """Fly a specimen in closed loop, and say what that was worth. Raises as `flight_demo.fly` does."""
+    from eelstm_stream.flight_demo import fly, require_possible  # noqa: PLC0415 - it isn't for those who only watch
 
-    def __enter__(self) -> None:
-        return None
+    require_possible(options)
+    flown = fly(options, quiet=as_json, figure=figure)
+    if as_json:
+        figures = _figures(flown.tally, flown.missed) | flown.report.figures()
+        sys.stdout.write(json.dumps(figures) + "\n")
+        return 0
+    tally = flown.tally
+    lines = [_heard(tally, flown.missed), "", *flown.report.lines(), ""]
+    if tally.newest is not None:
+        lines.append(f"model {tally.newest.model_name}, trained on {tally.newest.trained_on}")
+    sys.stdout.write("\n".join(map(printable, lines)) + "\n")
+    return 0
 
-    def __exit__(self, *_: object) -> None:
-        return None
+
+def _figures(tally: Tally, missed: int) -> dict[str, Any]:
+    skill = tally.skill
+    p50, p99 = tally.latency_percentile_ms(50), tally.latency_percentile_ms(99)
+    return {
+        "spectra": tally.spectra,
+        "forecasts": tally.forecasts,
+        "missed": missed,
+        "rmse": skill and round(skill.rmse, 2),
+        "rmse_persistence": skill and round(skill.rmse_persistence, 2),
+        "rmse_window_mean": skill and round(skill.rmse_window_mean, 2),
+        "noise_floor": skill and skill.noise_floor and round(skill.noise_floor, 2),
+        "latency_p50_ms": p50 and round(p50, 3),
+        "latency_p99_ms": p99 and round(p99, 3),
+        "simulated": tally.newest.simulated if tally.newest else None,
+        "trained_on": tally.newest.trained_on if tally.newest else None,
+    }
 
 
-def _live(as_json: bool) -> Live | _NoScreen:
-    console = Console(stderr=True)
-    if as_json or not console.is_terminal:
-        return _NoScreen()
-    return Live(console=console, auto_refresh=False)
+def _heard(tally: Tally, missed: int) -> str:
+    said = f"{tally.spectra} spectra, {tally.forecasts} forecasts, {missed} missed"
+    if tally.start is not None:
+        kind = "SIMULATED data" if tally.start.source == "simulation" else "a recording"
+        said += f", from {tally.start.source_name} ({kind})"
+    return said
 
 
 def _print_summary(tally: Tally, missed: int, *, as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps(_figures(tally, missed)) + "\n")
+        return
     skill = tally.skill
     p50, p99 = tally.latency_percentile_ms(50), tally.latency_percentile_ms(99)
-    if as_json:
-        figures = {
-            "spectra": tally.spectra,
-            "forecasts": tally.forecasts,
-            "missed": missed,
-            "rmse": skill and round(skill.rmse, 2),
-            "rmse_persistence": skill and round(skill.rmse_persistence, 2),
-            "rmse_window_mean": skill and round(skill.rmse_window_mean, 2),
-            "noise_floor": skill and skill.noise_floor and round(skill.noise_floor, 2),
-            "latency_p50_ms": p50 and round(p50, 3),
-            "latency_p99_ms": p99 and round(p99, 3),
-            "simulated": tally.newest.simulated if tally.newest else None,
-            "trained_on": tally.newest.trained_on if tally.newest else None,
-        }
-        sys.stdout.write(json.dumps(figures) + "\n")
-        return
-    lines = [f"{tally.spectra} spectra, {tally.forecasts} forecasts, {missed} missed"]
-    if tally.start is not None:
-        kind = "SIMULATED data" if tally.start.source == "simulation" else "a recording"
-        lines[0] += f", from {tally.start.source_name} ({kind})"
+    lines = [_heard(tally, missed)]
     if skill is not None:
         floor = "unknown" if skill.noise_floor is None else f"{skill.noise_floor:.1f}"
         lines.append(

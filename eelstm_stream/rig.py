@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +17,7 @@ from eelstm_stream.io.stopping import Stop
 from eelstm_stream.wire.codec import Decoded
 
 ANY_PORT = "tcp://127.0.0.1:*"
+ANYWHERE: Mapping[str, str] = {"publish": ANY_PORT, "snapshot": ANY_PORT, "forecasts": ANY_PORT}
 HEARTBEAT_WITHIN_S = 10.0
 FINISH_WITHIN_S = 30.0  # from the simulator's end to the forecaster's word that it saw the last session end
 READERS = 2  # the forecaster, and this listener
@@ -29,8 +30,19 @@ class Rig:
     which proves its subscription, and only then subscribes to the simulator, which starts.
     """
 
-    def __init__(self, source: Sequence[str], *, stop: Stop, kinds: Iterable[str], model: Path | None = None) -> None:
-        """source: arguments of `eelstm sim`, without endpoints. kinds: what to hear from the forecaster beside its status.
+    def __init__(
+        self,
+        source: Sequence[str],
+        *,
+        stop: Stop,
+        kinds: Iterable[str],
+        model: Path | None = None,
+        places: Mapping[str, str] = ANYWHERE,
+        from_instrument: Iterable[str] = ("session", "spectrum"),
+    ) -> None:
+        """source: arguments of `eelstm sim`. kinds: what to hear from the forecaster beside its status.
+
+        places: where the simulator's `publish` and `snapshot` and the forecaster's `forecasts` are bound.
 
         Raises EelstmError, with the exit code of the process at fault, where one does not start; KeyboardInterrupt where
         it is told to stop before anything runs.
@@ -41,11 +53,12 @@ class Rig:
         self._stack = ExitStack()
         try:
             self.simulator = self._start(
-                "sim", *source, "--publish", ANY_PORT, "--snapshot", ANY_PORT, "--wait-readers", str(READERS)
+                *("sim", *source, "--publish", places["publish"], "--snapshot", places["snapshot"]),
+                *("--wait-readers", str(READERS)),
             )
             instrument = self.simulator.wait_until_ready(stop)
             self.forecaster = self._start(
-                *("serve", "--publish", ANY_PORT),
+                *("serve", "--publish", places["forecasts"]),
                 *("--spectra", instrument["publish"], "--snapshot", instrument["snapshot"]),
                 *(("--model", str(model)) if model is not None else ()),
             )
@@ -54,7 +67,7 @@ class Rig:
             self._stack.callback(self._listener.close)
             self._listener.subscribe(forecasts["publish"], (*kinds, "status"))
             self._wait_for_heartbeat()
-            self._listener.subscribe(instrument["publish"], ("session", "spectrum"))
+            self._listener.subscribe(instrument["publish"], tuple(from_instrument))
         except BaseException:
             self._stack.close()
             raise
@@ -75,6 +88,10 @@ class Rig:
         for decoded, recv_mono_ns in self._listener.hear(timeout_ms):
             self.tally.take(decoded.message, recv_mono_ns)
             yield decoded
+
+    def subscribe(self, endpoint: str, kinds: Iterable[str]) -> None:
+        """Hear these kinds from somebody else too."""
+        self._listener.subscribe(endpoint, tuple(kinds))
 
     @property
     def malformed(self) -> int:

@@ -28,15 +28,16 @@ def draw(
     tally: Tally, forecast: Forecast | None, counts: NDArray[np.float32] | None, malformed: int, now_ns: int
 ) -> Group:
     """The whole view. counts: `(horizon, channel)` of the newest forecast heard, if its spectra were."""
-    parts: list[RenderableType] = [_heading(tally)]
+    parts: list[RenderableType] = [heading(tally)]
     if forecast is not None and counts is not None:
         parts.append(_spectrum_panel(forecast, counts[-1]))
     parts.append(Columns([_phase_panel(tally), _errors_panel(tally.skill), _flow_panel(tally, malformed, now_ns)]))
-    parts += _warnings(tally)
+    parts += warnings(tally)
     return Group(*parts)
 
 
-def _heading(tally: Tally) -> Text:
+def heading(tally: Tally) -> Text:
+    """What is watched, and how forecaster, controller and guard stand."""
     text = Text()
     newest, start, status = tally.newest, tally.start, tally.status
     if (start is not None and start.source == "simulation") or (newest is not None and newest.simulated):
@@ -129,7 +130,8 @@ def _flow_panel(tally: Tally, malformed: int, now_ns: int) -> Panel:
     return Panel(table, title="flow", height=8)
 
 
-def _warnings(tally: Tally) -> list[RenderableType]:
+def warnings(tally: Tally) -> list[RenderableType]:
+    """What the newest forecast says against itself."""
     if tally.newest is None:
         return []
     return [Text(f"! {q.flag.replace('_', ' ')}: {_plain(q.reason)}", style="yellow") for q in tally.newest.quality]
