@@ -19,13 +19,14 @@ from numpy.typing import NDArray
 from controller.plant import Floats
 from controller.problem import Problem, end_dose_pC, slowing_dose_pC
 
-LATER_COUNTS_LESS = 0.9  # per frame: a floor that can't be met in all frames is met in the first ones
+LATER_COUNTS_LESS = 0.9  # per frame, of the resolution: the first frames are those that will be flown
+FLOOR_LATER = 0.5  # of the floor: where not all frames can meet it, some shall, and not all of them nearly
 
 # Prices of slack: a nominal frame's signal is 1. A price forbids what costs more than it brings, and each lies above what could
 # be gained by breaking its constraint: signal and the prices below it. Larger ones than needed cost the solver accuracy.
-CEILING_PRICE = 200.0  # also of the budget, per nominal dose
+CEILING_PRICE = 500.0  # also of the budget, per nominal dose
 RESOLUTION_PRICE = 100.0  # per δ
-FLOOR_PRICE = 30.0  # per nominal dose
+FLOOR_PRICE = 150.0  # per nominal dose
 STOPPING_PRICE = 60.0  # per nominal dose and frame of the plan with its stopping distance
 
 
@@ -353,7 +354,7 @@ class _Numbers:
         cost[at["r"]] = weights.rate
         cost[at["T"].stop - 1] = weights.time
         cost[at["N"].stop - 1] = weights.damage * self.slope[-1]  # Σ n·x' is the plan's phase change, to first order
-        cost[at["short of floor"]] = FLOOR_PRICE * later
+        cost[at["short of floor"]] = FLOOR_PRICE * FLOOR_LATER ** np.arange(self.H)
         cost[at["over budget"]] = CEILING_PRICE
         if self.shape.ceiling:
             cost[at["over ceiling"]] = CEILING_PRICE

@@ -124,7 +124,10 @@ def by_cvxpy(asked: Problem, scaled: Scaled, nominal, solver=cp.CLARABEL) -> flo
         held += [cp.sum(n) <= (asked.budget_pC - sum(asked.ordered_pC)) / q + over_budget]
     later = cone_program.LATER_COUNTS_LESS ** np.arange(H)
     cost = -cp.sum(cp.sqrt(n)) + w.rate * rate + w.time * T[-1]
-    cost += cone_program.FLOOR_PRICE * later @ short + cone_program.CEILING_PRICE * over_budget
+    cost += (
+        cone_program.FLOOR_PRICE * cone_program.FLOOR_LATER ** np.arange(H) @ short
+        + cone_program.CEILING_PRICE * over_budget
+    )
     slope = np.interp(nominal[0], scaled.dose, scaled.slope)
     cost += w.damage * slope[-1] * N[-1]
     if asked.phase_ceiling is not None:
@@ -237,6 +240,15 @@ def test_all_planned_frames_stay_below_the_ceiling_and_use_what_is_there():
     assert end_pC > ceiling_pC(asked) - 10
     assert plan.end_dose_pC == pytest.approx(ceiling_pC(asked), abs=0.5)
     assert plan.phase[-1] < 0.3
+
+
+def test_the_last_frames_are_flown_at_the_floor_and_end_below_the_ceiling():
+    """Past where the stopping distance can be kept: the floor goes before it, and the ceiling before the floor."""
+    begin_pC = ceiling_pC(problem()) - 30.0
+    asked = problem(curve=jmak(begin_pC=begin_pC), dose_pC=begin_pC, stopping_frames=8.0)
+    plan = solve(asked)
+    assert plan.dose_pC[:2] == pytest.approx([9.2, 9.2], rel=0.02)
+    assert plan.dose_pC.sum() <= 30.0 + 0.5
 
 
 def test_the_stopping_distance_slows_it_down_well_before_the_ceiling():
