@@ -52,6 +52,7 @@ TARGET_NOISE_TOO = (
 REACH_SD = 4.5  # how far the grid reaches on either side of what is known
 EDGE_MASS = 2e-3  # posterior that may lie at the grid's edge before the whole range is searched anew
 MAX_BINS = 96
+NEGLIGIBLE = 1e-6  # of the weight of the likeliest point: all with less, together, change no digit that is shown
 
 
 class UnusableSummaryError(ValueError):
@@ -144,21 +145,28 @@ class PhaseEstimate:
         if self.posterior is None:
             raise ValueError("no forecast has been taken in")
         p = self.posterior
+        counts = p.weight > NEGLIGIBLE * p.weight.max()
+        u, exponent, weight = p.u[counts, None], p.exponent[counts, None], p.weight[counts] / p.weight[counts].sum()
         doses = np.maximum(np.asarray(dose_pC, dtype=np.float64), 1e-9 * p.pivot_pC)
-        hazard = np.exp(np.clip(p.u[:, None] + p.exponent[:, None] * np.log(doses / p.pivot_pC), -60.0, 6.0))
-        left = np.exp(-hazard)
-        x = 1.0 - left
-        slope = left * hazard * p.exponent[:, None] / doses
-        mean, mean_slope = p.weight @ x, p.weight @ slope
+        # In place, since fresh memory takes longer than the arithmetic: this is done between two frames.
+        hazard = exponent * np.log(doses / p.pivot_pC)
+        hazard += u
+        np.exp(np.clip(hazard, -60.0, 6.0, out=hazard), out=hazard)
+        x = np.exp(-hazard)
+        slope = hazard  # times what is left and the exponent, and over the dose
+        slope *= x
+        slope *= exponent
+        np.subtract(1.0, x, out=x)
+        mean, mean_slope = weight @ x, weight @ slope
         scale_sd = 0.0 if self.is_calibrated else UNCALIBRATED_SCALE_SD
-        variance = np.maximum(p.weight @ (x * x) - mean**2, 0.0)
-        slope_variance = np.maximum(p.weight @ (slope * slope) - mean_slope**2, 0.0)
+        variance = np.maximum(weight @ np.square(x, out=x) - mean**2, 0.0)
+        slope_variance = np.maximum(weight @ np.square(slope, out=slope) - mean_slope**2, 0.0)
         return Curve(
             np.asarray(dose_pC, dtype=np.float64),
             mean,
             np.sqrt(variance + (scale_sd * mean) ** 2 + self.scatter**2),
-            mean_slope,
-            np.sqrt(slope_variance),
+            mean_slope / doses,
+            np.sqrt(slope_variance) / doses,
         )
 
 
