@@ -131,7 +131,7 @@ def demo(
         Path | None, typer.Option(help="Keep the guard's journal in this file.", show_default="it's removed")
     ] = None,
     speed: Annotated[
-        str | None, typer.Option(help="Times real time, or `max` to watch.", show_default="1; 5 to watch")
+        str | None, typer.Option(help="Times real time, or `max` to watch.", show_default="2; 5 to watch")
     ] = None,
     dwell: Annotated[
         float | None, typer.Option(help="Exposure per spectrum, s, where the recording does not say it.")
@@ -183,7 +183,7 @@ def _pace(speed: str | None) -> float:
     from eelstm_stream.errors import UsageError  # noqa: PLC0415
 
     try:
-        pace = float(speed or "1")
+        pace = float(speed or "2")
     except ValueError:
         pace = 0.0
     if not 0.1 <= pace <= MOST_SPEED:

@@ -30,6 +30,12 @@ INSETS_eV = {"Ti L": (452.0, 472.0), "O K": (528.0, 550.0)}
 COLOURS = {"truth": "0.25", "forecast": "#c03028", "persistence": "#3878b0", "mean of window": "#70a040"}
 
 
+def require_picture(path: Path) -> None:
+    """Raises UsageError where the name does not end as a picture's, or its folder is not there."""
+    if path.suffix not in FORMATS or not path.parent.is_dir():
+        raise UsageError(f"{path}: a figure needs a folder that exists and a name in {', '.join(FORMATS)}.")
+
+
 @dataclass(slots=True)
 class _Session:
     start: SessionStart
@@ -42,8 +48,7 @@ class ComeTrueFigure:
 
     def __init__(self, path: Path) -> None:
         """Raises UsageError where the name does not end as a picture's, or its folder is not there."""
-        if path.suffix not in FORMATS or not path.parent.is_dir():
-            raise UsageError(f"{path}: a figure needs a folder that exists and a name in {', '.join(FORMATS)}.")
+        require_picture(path)
         self._path = path
         self._sessions: list[_Session] = []  # the one that runs, and the fullest before it
 

@@ -9,7 +9,7 @@ from typing import Any
 from eelstm_stream import flight_screen
 from eelstm_stream.core.flight_log import FlightLog
 from eelstm_stream.core.tally import Tally
-from eelstm_stream.errors import EelstmError, UsageError
+from eelstm_stream.errors import EelstmError, UnusableInputError, UsageError
 from eelstm_stream.flight_report import FlightReport
 from eelstm_stream.io import clock
 from eelstm_stream.io.announce import say
@@ -39,7 +39,7 @@ class FlightOptions:
     recording: Path | None = None
     dwell_s: float | None = None
     current_pA: float | None = None
-    speed: float = 1.0
+    speed: float = 2.0
     seconds: float | None = None
     model: Path | None = None
     journal: Path | None = None
@@ -63,9 +63,11 @@ def fly(options: FlightOptions, *, quiet: bool, figure: Path | None) -> Flown:
     """
     draw = None
     if figure is not None:
-        from eelstm_stream.figures import require_picture  # noqa: PLC0415 - matplotlib only when asked for
-        from eelstm_stream.flight_figure import draw_flight  # noqa: PLC0415
-
+        try:
+            from eelstm_stream.figures import require_picture  # noqa: PLC0415 - matplotlib only when asked for
+            from eelstm_stream.flight_figure import draw_flight  # noqa: PLC0415
+        except ModuleNotFoundError as error:
+            raise UsageError(f"a figure needs {error.name}: install eelstm-stream[io].") from None
         require_picture(figure)
         draw = draw_flight
     log = FlightLog(options.speed)
@@ -111,8 +113,7 @@ def _until_over(loop: LoopRig, log: FlightLog, stop: Stop, options: FlightOption
             if over is not None:
                 return over
             loop.check()
-            if log.controller is not None and log.controller.state == "refused":
-                raise EelstmError(log.controller.text)
+            _require_controllable(log)
             since_s = (now_ns - began_ns) / 1e9
             if options.seconds is not None and since_s > options.seconds:
                 return f"{options.seconds:g} s are over"
@@ -124,6 +125,15 @@ def _until_over(loop: LoopRig, log: FlightLog, stop: Stop, options: FlightOption
             if not log.was_on and since_s > STARTS_WITHIN_S + 2 * (options.seconds or 0):
                 raise EelstmError(f"no frame was taken within {STARTS_WITHIN_S:g} s{_why(log)}.")
     return "stopped by Ctrl-C"
+
+
+def _require_controllable(log: FlightLog) -> None:
+    if log.start is not None and log.start.dose_is_relative:
+        raise UnusableInputError(
+            f"{log.start.source_name} doesn't say its beam current, and control reckons with dose in pC: give --current."
+        )
+    if log.controller is not None and log.controller.state == "refused":
+        raise UnusableInputError(log.controller.text)
 
 
 def _why(log: FlightLog) -> str:
@@ -147,10 +157,7 @@ def _hear_out(loop: LoopRig, log: FlightLog) -> None:
 
 def _source(options: FlightOptions) -> list[str]:
     """Arguments of `eelstm sim`, but for its endpoints."""
-    if options.recording is None:
-        what = ["run", "--obey"]
-    else:
-        what = ["replay", str(options.recording), "--responsive"]
+    what = ["run", "--obey"] if options.recording is None else ["replay", str(options.recording), "--responsive"]
     what += ["--seed", str(options.seed), "--speed", f"{options.speed:g}"]
     for flag, value in (("--dwell", options.dwell_s), ("--current", options.current_pA)):
         if value is not None:

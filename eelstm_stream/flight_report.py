@@ -113,7 +113,7 @@ class FlightReport:
         else:
             lines = [self._against_ceiling(how, self.truth, self.ceiling)]
             if seen:
-                lines.append(f"The controller knew no more than its forecasts, which said {seen}.")
+                lines.append(f"All that the controller knew were the forecasts, and they said {seen}.")
         lines.append(f"Why it ended: {self.ended}")
         return [*lines, *self._steps()]
 

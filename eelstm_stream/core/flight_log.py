@@ -75,13 +75,9 @@ class FlightLog:
                 if message.phase is not None:
                     self.estimates.append((self._at_s(message), message.phase))
             case GuardStatus():
-                self.guard = message
-                self.was_armed = self.was_armed or message.mode not in MODES_THAT_END
-                if not self.modes or self.modes[-1][1] != message.mode:
-                    self.modes.append((self._at_s(message), message.mode))
-            case Proposal():
-                if message.spectrum_sent_mono_ns is not None:
-                    self._published_ns[message.seq] = message.spectrum_sent_mono_ns
+                self._take_guard(message)
+            case Proposal() if message.spectrum_sent_mono_ns is not None:
+                self._published_ns[message.seq] = message.spectrum_sent_mono_ns
             case Decision():
                 self._take_decision(message)
             case _:
@@ -105,6 +101,12 @@ class FlightLog:
             self.blanked_since_ns = self.blanked_since_ns or message.sent_mono_ns
         else:
             self.was_on, self.blanked_since_ns = True, None
+
+    def _take_guard(self, message: GuardStatus) -> None:
+        self.guard = message
+        self.was_armed = self.was_armed or message.mode not in MODES_THAT_END
+        if not self.modes or self.modes[-1][1] != message.mode:
+            self.modes.append((self._at_s(message), message.mode))
 
     def _take_decision(self, message: Decision) -> None:
         if message.proposal_seq is None or message.acknowledged_mono_ns is None:
