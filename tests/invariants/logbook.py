@@ -53,7 +53,7 @@ class Flight:
         )
         self.effects: tuple[object, ...] = ()
         self.lines: list[str] = []
-        self.seq = self.operator_seq = self.told = 0
+        self.seq = self.operator_seq = self.statuses = 0
         self.beam: dict[str, Any] = {
             "current_pA": 100.0, "dwell_s": 0.4, "blanked": True, "ordered_pA": 100.0, "ordered_s": 0.4, "will_blank": True,
             "holds_from": 0, "next": 0, "taken": None, "dose_pC": 0.0, "lease": None,
@@ -109,11 +109,11 @@ class Flight:
     def status(
         self, *, session: str | None = None, sent_s_ago: float = 0.0, beamless: bool = False, **beam: Any
     ) -> None:
-        self.told += 1
+        self.statuses += 1
         report = self.report(**beam)
         self.take(
             InstrumentStatus(
-                session=session or self.session, seq=self.told, sent_mono_ns=self.now_ns - BEHIND_NS - round(sent_s_ago * S),
+                session=session or self.session, seq=self.statuses, sent_mono_ns=self.now_ns - BEHIND_NS - round(sent_s_ago * S),
                 state="blanked" if self.beam["blanked"] else "exposing", text="", clock_id="scope-1", obeys=True,
                 beam=None if beamless else report,
             )
@@ -122,38 +122,40 @@ class Flight:
     def damaged_status(self, dose_pC: float) -> None:
         """With a dose that no message can have."""
         beam = self.report().model_copy(update={"dose_pC": dose_pC})
-        self.told += 1
-        whole = InstrumentStatus(session=self.session, seq=self.told, sent_mono_ns=self.now_ns - BEHIND_NS, state="exposing", text="",
+        self.statuses += 1
+        whole = InstrumentStatus(session=self.session, seq=self.statuses, sent_mono_ns=self.now_ns - BEHIND_NS, state="exposing", text="",
                                  clock_id="scope-1", obeys=True)  # fmt: skip
         self.take(whole.model_copy(update={"beam": beam}))
 
     def proposal(self, **changes: Any) -> Proposal:
+        """A sound one, but for these changes. Its numbers may be ones that no message can have."""
         self.seq += 1
         given: dict[str, Any] = {
             "session": self.session, "seq": self.seq, "sent_mono_ns": self.now_ns, "from_seq": 0, "preset": "preserve",
             "blank": False, "dwell_s": 0.4, "beam_current_pA": 100.0, "plan_dose_pC": (40.0,), "lease_s": 1.0,
             "expires_mono_ns": self.now_ns + S, "reason": "to see", "clock_id": "boot-1",
         }  # fmt: skip
-        whole = {
-            name: changes.pop(name)
-            for name in list(changes)
-            if name not in ("dwell_s", "beam_current_pA", "lease_s", "plan_dose_pC")
-        }
-        return Proposal(**(given | whole)).model_copy(update=changes)
+        names = ("dwell_s", "beam_current_pA", "lease_s", "plan_dose_pC")
+        damaged = {name: changes.pop(name) for name in names if name in changes}
+        return Proposal(**(given | changes)).model_copy(update=damaged)
 
     def propose(self, **changes: Any) -> tuple[object, ...]:
         return self.take(self.proposal(**changes))
 
     def operate(self, action: str, **changes: Any) -> tuple[object, ...]:
+        return self.take(self.told(action, **changes))
+
+    def told(self, action: str, **changes: Any) -> OperatorCommand:
+        """An operator's command. Its numbers may be ones that no message can have."""
         self.operator_seq += 1
         given: dict[str, Any] = {
             "action": action, "session": self.session, "seq": self.operator_seq, "sent_mono_ns": self.now_ns,
             "expires_mono_ns": self.now_ns + S, "operator": "me",
         }  # fmt: skip
-        whole = {name: changes.pop(name) for name in list(changes) if name not in ("dwell_s", "beam_current_pA")}
+        damaged = {name: changes.pop(name) for name in ("dwell_s", "beam_current_pA") if name in changes}
         if action == "override":
             given |= {"dwell_s": 0.4, "beam_current_pA": 100.0}
-        return self.take(OperatorCommand(**(given | whole)).model_copy(update=changes))
+        return OperatorCommand(**(given | changes)).model_copy(update=damaged)
 
     def answer(self, result: str = "accepted", which: int = -1, *, silent: bool = False, **beam: Any) -> None:
         """To the newest command that waits, or to another one; with what the instrument then says of its beam."""

@@ -14,8 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from controller.guard_events import Acknowledged, Tick
+from controller.guard_state import GuardState
 from controller.ledger import Ledger
-from tests.invariants.logbook import BEHIND_NS, INSTRUMENT, LIMITS, Flight, S
+from controller.limits import Broken, Rate
+from controller.modes import Mode
+from tests.invariants.logbook import BEHIND_NS, INSTRUMENT, LIMITS, Flight, S, text
 
 LOGBOOK = Path(__file__).with_name("logbook")
 NS = 1e-9
@@ -267,6 +271,9 @@ def refusals_of_very_many_sorts() -> Flight:
     f.operate("clear", session="session-" + "b" * 80)
     f.propose(session="session-b")
     f.operate("approve", proposal_seq=1)
+    f.malformed("operator")
+    f.operate("clear")
+    f.malformed("operator")
     return f
 
 
@@ -685,13 +692,139 @@ def a_guard_that_starts_on_a_beam_that_is_on() -> Flight:
     return f
 
 
+# What is seldom, and what no flight leads to
+
+
+@flight
+def a_guard_as_it_begins() -> Flight:
+    f = Flight()
+    f.lines.append(text(GuardState(LIMITS, "boot-1", Ledger(1.0))))
+    f.lines.append(text(f.state))
+    return f
+
+
+@flight
+def an_override_whose_instrument_has_a_faster_clock() -> Flight:
+    """The lease is told to be short while its renewal is under way: no second renewal."""
+    f = Flight().armed()
+    f.later(0.5).operate("override")
+    f.answer()
+    f.wait(0.75)
+    f.later(0.05).status(sent_s_ago=-1.0, lease=f.lease(1.1))
+    f.wait(0.01)
+    f.answer()
+    return f
+
+
+@flight
+def an_approval_that_comes_too_late() -> Flight:
+    f = Flight(replace(LIMITS, approve_within_s=0.75), approve_each=True)
+    f.propose()
+    f.propose(blank=True)
+    f.armed()
+    f.later(0.5).propose()
+    f.wait(0.75)
+    f.wait(NS)
+    f.operate("approve", proposal_seq=f.seq)
+    return f
+
+
+@flight
+def a_start_that_says_something_else_the_second_time() -> Flight:
+    f = Flight()
+    f.start()
+    f.start(commands=None)
+    f.start(commands=INSTRUMENT.model_copy(update={"max_current_pA": 6.0}))
+    return f
+
+
+@flight
+def a_session_that_ends_in_flight() -> Flight:
+    f = Flight().flying()
+    f.end()
+    f.wait(2.0)
+    return f
+
+
+@flight
+def a_session_whose_start_is_missed() -> Flight:
+    f = Flight().flying()
+    f.status(session="session-b", dose_pC=0.0, taken=None, lease=None, blanked=True, will_blank=True)
+    f.operate("arm", session="session-b")
+    return f
+
+
+@flight
+def a_budget_that_ends_though_another_limit_cut_first() -> Flight:
+    f = Flight(replace(LIMITS, budget_pC=100.0)).armed()
+    f.later(0.5).propose(lease_s=9.0)
+    f.answer()
+    return f
+
+
+@flight
+def a_lease_of_exactly_one_frame() -> Flight:
+    f = Flight().armed()
+    f.later(0.5).propose(lease_s=0.4)
+    f.answer()
+    return f
+
+
+@flight
+def a_blank_before_all_else() -> Flight:
+    f = Flight()
+    f.start()
+    f.operate("blank", seq=0)
+    f.status(taken=None)
+    f.operate("blank", seq=1)
+    return f
+
+
+@flight
+def a_beam_that_is_on_before_anybody_let_it() -> Flight:
+    f = Flight()
+    f.start()
+    f.status(taken=None, blanked=False, will_blank=False, lease=f.lease(1.0))
+    f.wait(0.1)
+    return f
+
+
+@flight
+def a_command_that_nobody_knows() -> Flight:
+    f = Flight().flying()
+    f.take(f.told("arm").model_copy(update={"action": "dance"}))
+    f.take(Acknowledged(99, "unknown"))
+    return f
+
+
+@flight
+def states_that_no_flight_leads_to() -> Flight:
+    """Checks that others make needless, for the day when those are forgotten."""
+    f = Flight().flying()
+    sound = f.state
+    for changes in ({"unfit": Broken("session", "it is unfit.")}, {"bounds": None}):
+        f.state = replace(sound, **changes)
+        f.propose()
+        f.state = replace(sound, **changes)
+        f.operate("override")
+    fixed = replace(sound, mode=Mode.OVERRIDE, override=Rate(0.4, 100.0), lease_ends_ns=f.now_ns + 1, ordered_ns=0)
+    for changes in ({"bounds": None}, {"session": None}, {"unfit": Broken("session", "it is unfit.")}):
+        f.state = replace(fixed, **changes)
+        f.take(Tick())
+    f.state = replace(sound, bounds=None)
+    f.later(0.1).status(next=1, current_pA=120.0)
+    return f
+
+
 def _compared(name: str, lines: list[str]) -> None:
     file = LOGBOOK / f"{name}.txt"
     written = "\n".join(lines) + "\n"
     if os.environ.get("EELSTM_WRITE_LOGBOOK"):
         LOGBOOK.mkdir(exist_ok=True)
         file.write_text(written)
-    assert written.splitlines() == file.read_text().splitlines()
+    assert written.splitlines() == file.read_text().splitlines(), (
+        "where that is meant: EELSTM_WRITE_LOGBOOK=1, and read the difference"
+    )
 
 
 @pytest.mark.parametrize("name", FLIGHTS)

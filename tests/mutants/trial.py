@@ -1,0 +1,135 @@
+"""The tests, run on each mutant in a process of its own.
+
+Pytest collects once and runs all tests on the whole code, while it is noted which functions each test enters. Then, for each mutant, the
+process forks; the child puts the mutant in place and runs the tests that enter the broken function, the shortest first, until one
+fails. Two children at a time.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType, ModuleType
+
+import pytest
+from _pytest.runner import runtestprotocol
+
+from tests.mutants.graft import graft
+from tests.mutants.operators import Mutant, mutated
+
+AT_A_TIME = 2
+LONGEST_S = 60  # a mutant that takes longer goes round in circles, and somebody would notice
+SURVIVED, KILLED, NOT_RUN = 0, 1, 2
+
+
+@dataclass
+class Trials:
+    """A pytest plugin that runs the collected tests on mutants. `survivors` and `failed` are the verdict."""
+
+    modules: dict[str, ModuleType]  # by file name
+    mutants: list[Mutant]
+    tell: Callable[[int, int], None]  # how many are done, how many survived
+    survivors: list[Mutant] = field(default_factory=list)
+    failed: bool = True  # until the tests have passed on the whole code
+
+    def __post_init__(self) -> None:
+        self._sources = {file: Path(module.__file__ or "").read_text() for file, module in self.modules.items()}
+        self._whole = {file: ast.parse(source) for file, source in self._sources.items()}
+        self._paths = {str(module.__file__): file for file, module in self.modules.items()}
+        self._entered: dict[int, set[tuple[str, int]]] = {}
+        self._took_s: dict[int, float] = {}
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        """Instead of running the tests once."""
+        items = session.items
+        for i, item in enumerate(items):
+            self._note(i, item, items[i + 1] if i + 1 < len(items) else None)
+        if session.testsfailed or not items:
+            return True
+        self.failed = False
+        running: dict[int, Mutant] = {}
+        done = 0
+        waiting = iter(self.mutants)
+        while True:
+            for mutant in _first(waiting, AT_A_TIME - len(running)):
+                running[self._start(mutant, items)] = mutant
+            if not running:
+                return True
+            pid, status = os.wait()
+            mutant = running.pop(pid)
+            done += 1
+            code = os.waitstatus_to_exitcode(status)
+            if code == NOT_RUN:
+                self.failed = True
+                raise RuntimeError(f"{mutant.file}:{mutant.line}, {mutant.change}: can't be put in place")
+            if code == SURVIVED:
+                self.survivors.append(mutant)
+            self.tell(done, len(self.survivors))
+
+    def _note(self, number: int, item: pytest.Item, following: pytest.Item | None) -> None:
+        """Run a test on the whole code, and note what it enters."""
+        entered: set[tuple[str, int]] = set()
+
+        def enter(frame: FrameType, _event: str, _arg: object) -> None:
+            file = self._paths.get(frame.f_code.co_filename)
+            if file is not None:
+                entered.add((file, frame.f_code.co_firstlineno))
+
+        began = time.perf_counter()
+        sys.settrace(enter)
+        try:
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+        finally:
+            sys.settrace(None)
+        self._took_s[number] = time.perf_counter() - began
+        self._entered[number] = entered
+
+    def _start(self, mutant: Mutant, items: list[pytest.Item]) -> int:
+        pid = os.fork()
+        if pid:
+            return pid
+        code, terminal = NOT_RUN, os.dup(2)
+        try:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, 1)
+            os.dup2(nowhere, 2)
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(LONGEST_S)
+            chosen = [items[i] for i in self._chosen(mutant)]
+            broken = mutated(mutant, self._sources[mutant.file])
+            graft(self.modules[mutant.file], self._whole[mutant.file], broken)
+            code = KILLED if _fails(chosen) else SURVIVED
+        finally:
+            if code == NOT_RUN:
+                os.write(terminal, traceback.format_exc().encode())
+            os._exit(code)
+
+    def _chosen(self, mutant: Mutant) -> list[int]:
+        """The tests that enter the function that is broken, or all for what is not in a function; the shortest first."""
+        inside = [
+            (mutant.file, min([node.lineno, *(d.lineno for d in node.decorator_list)]))
+            for node in ast.walk(self._whole[mutant.file])
+            if isinstance(node, ast.FunctionDef) and node.lineno <= mutant.line <= (node.end_lineno or 0)
+        ]
+        by_time = sorted(self._took_s, key=lambda i: self._took_s[i])
+        return [i for i in by_time if not inside or not self._entered[i].isdisjoint(inside)]
+
+
+def _fails(items: list[pytest.Item]) -> bool:
+    """Whether one of these does."""
+    for item, following in zip(items, [*items, None][1:], strict=True):
+        if any(report.failed for report in runtestprotocol(item, log=False, nextitem=following)):
+            return True
+    return False
+
+
+def _first(waiting: Iterator[Mutant], count: int) -> Iterable[Mutant]:
+    return [mutant for mutant, _ in zip(waiting, range(count), strict=False)]
