@@ -37,8 +37,9 @@ from eelstm_stream.wire.messages import (
     SessionStart,
 )
 
-BLANK_AGAIN_NS = 250_000_000  # a beam that should be off and isn't known to be is blanked again after this
 RENEW_AT = 0.5  # an override's lease is renewed when this share of it is left
+LEAST_RENEWAL_NS = 50_000_000  # between two renewals, whatever the instrument says of its lease
+BLANK_AGAIN_NS = 250_000_000  # a beam that should be off and isn't known to be is blanked again after this
 
 
 def step(state: GuardState, event: Event, now_ns: int) -> tuple[GuardState, tuple[Effect, ...]]:
@@ -136,7 +137,9 @@ class _Step(Operating):
         override, ends_ns = self.state.override, self.state.lease_ends_ns
         if override is None or any(pending.rate is not None for pending in self.state.pending):
             return
-        if ends_ns is not None and (ends_ns - self.now_ns) / 1e9 > RENEW_AT * self.state.lease_s:
+        if ends_ns is not None and ends_ns - self.now_ns > RENEW_AT * self.state.lease_lasts_ns:
+            return
+        if self.now_ns - self.state.ordered_ns < LEAST_RENEWAL_NS:
             return
         refused = self.grant(override, self.longest_lease_s(), "operator", None)
         if refused is not None:

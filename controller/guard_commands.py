@@ -80,6 +80,7 @@ class Commanding(Hearing):
             may_be_on=True,
             lease_ends_ns=max(state.lease_ends_ns or 0, self.now_ns + lasts_ns),
             lease_s=fit.lease_s,
+            lease_lasts_ns=round(fit.lease_s * 1e9),
         )
         self._send(
             Pending(command, self.now_ns, before_pA, fit.rate, action, proposal, clamped, lease_dose_pC=lease_dose_pC)
@@ -157,7 +158,14 @@ class Commanding(Hearing):
             if event.result != "accepted":
                 self._blank_failed(event)
             return
+        if event.result == "accepted" and answer is not None and answer.beam is not None:
+            self._take_time_of_lease(answer.beam)
         self._publish_outcome(pending, pending.rate, event)
+
+    def _take_time_of_lease(self, beam: BeamReport) -> None:
+        """How long a lease lasts by the guard's clock, now that the instrument has said when it ends."""
+        if beam.lease is not None and self.state.lease_ends_ns is not None:
+            self.change(lease_lasts_ns=self.state.lease_ends_ns - self.now_ns)
 
     def _not_known_to_act(self, pending: Pending, rate: Rate, result: str) -> None:
         """The slew is counted from the lower of the two currents, and the dose from the higher."""

@@ -67,6 +67,7 @@ class GuardState:
     unsure_pA: float = 0.0  # highest current of commands of which nobody knows whether they act
     lease_ends_ns: int | None = None  # at the latest
     lease_s: float = 0.0
+    lease_lasts_ns: int = 0  # all of it, by the guard's clock: the instrument's time may run faster
 
     # What was commanded
     command_seq: int = -1

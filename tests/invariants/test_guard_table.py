@@ -25,7 +25,7 @@ from controller.guard_events import (
 from controller.guard_report import status
 from controller.ledger import Ledger
 from controller.modes import BLANKED, Mode
-from eelstm_stream.wire.messages import SessionEnd
+from eelstm_stream.wire.messages import LeaseReport, SessionEnd
 from tests.invariants.beam import Beam, S
 from tests.invariants.flown import LIMITS, Flown, all_of, in_mode
 
@@ -493,6 +493,31 @@ def test_an_override_renews_its_leases_obeys_the_budget_and_ends_disarmed():
     assert flown.mode is Mode.DISARMED
     assert not flown.beam.on
     assert 340.0 < flown.beam.dose_pC <= 400.0
+
+
+def test_an_override_at_an_instrument_whose_time_runs_fast_is_renewed_by_its_clock_and_not_without_pause():
+    flown = in_mode(Mode.DISARMED)
+    flown.answers = False
+    for _ in range(40):
+        pending = len(flown.state.pending)
+        if flown.mode is Mode.DISARMED:
+            flown.tell("override", dwell_s=0.2, beam_current_pA=100.0)
+        if pending:
+            command = flown.sent[-1]
+            answer = flown.beam.obey(command.model_copy(update={"seq": 10_000 + command.seq}), flown.now_ns)
+            report = flown.beam.report().model_copy(
+                update={
+                    "taken_seq": command.seq,
+                    "lease": LeaseReport(left_s=2.0, ends_mono_ns=flown.now_ns + round(0.4 * S)),  # five times as fast
+                }
+            )
+            answer = answer.model_copy(update={"outcome": "accepted", "seq": command.seq, "beam": report})
+            flown.take(Acknowledged(command.seq, "accepted", answer))
+        flown.now_ns += round(0.05 * S)
+        flown.beam.advance(flown.now_ns)
+        flown.take(Tick())
+    assert flown.mode is Mode.OVERRIDE
+    assert 7 <= len(flown.granted()) <= 12  # each 0.2 s, of 2 s
 
 
 def test_an_override_is_slewed_on_its_way():
