@@ -17,23 +17,21 @@ class Preset:
     meaning: str  # for a person
     commands: bool = True  # False: proposals are published, and the guard is asked for nothing
     phase_ceiling: float | None = None
-    phase_margin: float = 0.0  # of any sign: what a bench on other specimens found to be left over, or missing
-    margin_sd: float = (
-        1.2  # the stop scatters by 0.015 where 0.0125 is said; with 0.01 that may be passed, 1.7 of those
-    )
+    # A bench on other specimens says how much margin is missing or left over: of any sign. Of the standard deviation, 1.2: the
+    # phase at the stop scatters by 0.015 where 0.0125 is said, and 0.01 may be passed, so that 95 % of runs keep to it.
+    phase_margin: float = 0.0
+    margin_sd: float = 1.2
     slowing_sd: float = 1.2
     approach: float = 1.5
     approach_frames: float = 6.0
+    # A specimen whose calibration is off by some per cent is off in its slope too, and the fit doesn't know.
     max_phase_step: float | None = None
     phase_step_sd: float = 2.0
-    phase_step_share: float = (
-        0.88  # of the phase step that is planned: the rest is for what differs between specimens in phase
-    )
+    phase_step_share: float = 0.88
     min_dose_share: float = 0.1
     max_dose_share: float = 1.0
-    min_dwell_share: float = (
-        0.0  # of the nominal dwell; 1 keeps it, and current alone varies, where current can be ordered
-    )
+    # Of the nominal dwell. 1 keeps it, so that the current alone varies, where it can be ordered: latency counts frames.
+    min_dwell_share: float = 0.0
     target: tuple[tuple[float, float], ...] = ()  # (time since the session's start, s; phase)
     weights: Weights = field(default_factory=Weights)
 

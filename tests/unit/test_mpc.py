@@ -487,13 +487,13 @@ def test_numbers_that_contradict_each_other_are_named(what):
 # Where the solver fails
 
 
-def failing(asked: Problem, previous: Plan | None) -> Plan:
-    """A solve whose solver gives up after one iteration: a half-converged iterate, as it would be late or infeasible."""
+def failing(asked: Problem, previous: Plan | None, iterations: int = 1) -> Plan:
+    """A solve whose solver gives up after so many iterations, with an iterate that has not converged."""
     cones, quadratic, _ = mpc._cones(Shape.of(asked))
     import clarabel
 
     hasty = clarabel.DefaultSettings()
-    hasty.verbose, hasty.max_iter = False, 1
+    hasty.verbose, hasty.max_iter = False, iterations
     with mock.patch.object(mpc, "_cones", return_value=(cones, quadratic, hasty)):
         return solve(asked, previous)
 
@@ -505,6 +505,11 @@ def test_a_failed_solve_lets_the_plan_before_go_on():
     assert plan.status == "fallback"
     assert "goes on" in plan.reason
     assert (plan.dose_pC == before.dose_pC).all()
+
+
+@pytest.mark.parametrize("iterations", range(2, 10))
+def test_an_iterate_that_keeps_to_every_constraint_is_not_a_plan_either(iterations):
+    assert failing(problem(), None, iterations).blank
 
 
 def test_a_failed_solve_without_a_plan_before_blanks():

@@ -80,6 +80,13 @@ def test_each_forecast_counts_and_not_the_newest_alone():
     assert further.phase_at(specimen.dose_pC)[1] < 0.7 * estimate.phase_at(specimen.dose_pC)[1]
 
 
+def test_what_calibration_leaves_open_does_not_average_out():
+    estimate = PhaseEstimate()
+    for k in range(60):
+        estimate = estimate.with_summary(summary(k, REFERENCE_PC * (8 + k), 0.005 * k, fraction_scatter=0.05))
+    assert estimate.phase_at(estimate.dose_pC)[1] > 0.05
+
+
 def test_what_lies_further_ahead_is_less_certain():
     estimate = after(told(1), [REFERENCE_PC] * 20)
     sd = estimate.on(estimate.dose_pC + REFERENCE_PC * np.array([0, 8, 16, 32])).phase_sd
