@@ -26,8 +26,8 @@ from controller.aim import Aim
 STRATEGIES = ("fixed", "reactive", "mpc", "oracle")
 LATENCIES = (0, 4, 8, 16, 32)
 CEILING = 0.3
-MOST_TUNING = 100  # specimens: tuning shall take no more time than the flights that are reported
-TUNING_ROUNDS = 2
+MOST_TUNING = 200  # specimens: tuning shall take no more time than the flights that are reported
+MOST_ROUNDS = 3  # of tuning the controller
 # Budget of a flight, in doses of the ceiling: for the ceiling to come first with every specimen, and for a controller that ran
 # on to break it soon; and one that always comes first.
 BUDGET_DOSES, TIGHT_BUDGET_DOSES = 2.0, 0.5
@@ -158,9 +158,14 @@ class ControlBenchmark:
 
     def _mpc(self) -> list[Row]:
         ceilings = dict.fromkeys(self._programme.latencies, TunedCeiling.begin(CEILING))
-        for number in range(1, TUNING_ROUNDS + 1):
-            flights = self._to_ceilings(self._tuned_on, ceilings, f"tuning, {number} of {TUNING_ROUNDS}")
-            ceilings = {n: c.corrected([f.phase for f in flights[n]]) for n, c in ceilings.items()}
+        untuned = list(ceilings)
+        for _ in range(MOST_ROUNDS):
+            flights = self._to_ceilings(self._tuned_on, {n: ceilings[n] for n in untuned}, "tuning the controller")
+            for latency, flown in flights.items():
+                ceilings[latency] = ceilings[latency].corrected([f.phase for f in flown])
+            untuned = [n for n in untuned if not ceilings[n].is_tuned]
+            if not untuned:
+                break
         flights = self._to_ceilings(self._reported, ceilings, "under control")
         rows = []
         for latency, flown in flights.items():

@@ -12,9 +12,7 @@ from acquisition_sim.closed_loop.specimens import Specimen
 
 OVERSHOOT = 0.01  # of phase, that a run may go beyond the ceiling
 SHARE_WITHIN = 0.95  # of runs that must keep to it
-TUNED_SHARE = (
-    0.97  # of the runs tuned on: what keeps to it in 97 of 100 of them does so in 95 of 100 others, most of the time
-)
+TUNED_SHARE = 0.96  # of the runs tuned on: a little more, so that it holds for others more often than not
 
 
 @dataclass(frozen=True, slots=True)

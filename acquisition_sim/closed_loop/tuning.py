@@ -11,7 +11,7 @@ import numpy as np
 from acquisition_sim.closed_loop.scoring import OVERSHOOT, TUNED_SHARE
 
 LOWEST_CEILING, HIGHEST_CEILING = 0.01, 0.99
-NEAREST_CORRECTION = 5e-4
+SURE_WITHIN = 0.02  # a correction by more is tried out before it is used: one for one holds near the ceiling only
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +20,7 @@ class TunedCeiling:
 
     meant: float
     given: float
+    correction: float = math.inf  # the newest
 
     @classmethod
     def begin(cls, ceiling: float) -> TunedCeiling:
@@ -29,8 +30,13 @@ class TunedCeiling:
     def corrected(self, final_phases: Sequence[float]) -> TunedCeiling:
         """After flights to the ceiling given: where they ended moves with it, one for one."""
         highest = sorted(final_phases)[max(0, math.ceil(TUNED_SHARE * len(final_phases)) - 1)]
-        given = self.given + (self.meant + OVERSHOOT - highest)
-        return TunedCeiling(self.meant, float(np.clip(given, LOWEST_CEILING, HIGHEST_CEILING)))
+        given = float(np.clip(self.given + self.meant + OVERSHOOT - highest, LOWEST_CEILING, HIGHEST_CEILING))
+        return TunedCeiling(self.meant, given, given - self.given)
+
+    @property
+    def is_tuned(self) -> bool:
+        """Whether no more flights are needed."""
+        return abs(self.correction) <= SURE_WITHIN
 
     def __str__(self) -> str:
         return f"ceiling {self.given:.3f}"

@@ -167,8 +167,6 @@ class _Flight:
         assert cut is None  # noqa: S101 - no frame is as short as that
         if summary is None or self.now_ns >= self.said_ns + SAID_EVERY_S * 1e9:
             self.say_statuses()
-        else:
-            self.say_instrument()
         if summary is not None:
             self.to_control(summary)
 

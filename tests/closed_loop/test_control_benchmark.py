@@ -111,10 +111,16 @@ def test_processes_fly_as_this_one_does() -> None:
     assert (there.frame_dose_pC == here.frame_dose_pC).all()
 
 
-def test_a_ceiling_that_is_overshot_is_lowered_by_as_much() -> None:
-    ceiling = TunedCeiling.begin(0.3).corrected([0.25] * 96 + [0.33] * 4)
-    assert ceiling.given == pytest.approx(0.28)
-    assert TunedCeiling.begin(0.3).corrected([0.25] * 97 + [0.33] * 3).given == pytest.approx(0.36)
+def test_a_ceiling_that_is_overshot_too_often_is_lowered_by_as_much() -> None:
+    assert TunedCeiling.begin(0.3).corrected([0.25] * 95 + [0.33] * 5).given == pytest.approx(0.28)
+    assert TunedCeiling.begin(0.3).corrected([0.29] * 96 + [0.33] * 4).given == pytest.approx(0.32)
+
+
+def test_a_large_correction_is_tried_out_before_it_is_used() -> None:
+    ceiling = TunedCeiling.begin(0.3)
+    assert not ceiling.is_tuned
+    assert not ceiling.corrected([0.4] * 10).is_tuned
+    assert ceiling.corrected([0.305] * 10).is_tuned
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from acquisition_sim.closed_loop.constant_rate import ConstantRate
-from acquisition_sim.closed_loop.scoring import OVERSHOOT, scored
+from acquisition_sim.closed_loop.scoring import OVERSHOOT, TUNED_SHARE, scored
 from acquisition_sim.closed_loop.specimens import Specimen, reported_specimens
 from acquisition_sim.closed_loop.stopping import (
     Threshold,
@@ -47,8 +47,8 @@ def test_the_oracle_cant_order_before_it_starts() -> None:
 
 def test_the_fixed_dose_is_the_largest_that_keeps_to_the_overshoot() -> None:
     dose_pC = tuned_fixed_dose(SPECIMENS, CEILING, OVERSHOOT)
-    assert fixed_score(SPECIMENS, CEILING, dose_pC * (1 - 1e-9)).share_within >= 0.97
-    assert fixed_score(SPECIMENS, CEILING, dose_pC * 1.001).share_within < 0.97
+    assert fixed_score(SPECIMENS, CEILING, dose_pC * (1 - 1e-9)).share_within >= TUNED_SHARE
+    assert fixed_score(SPECIMENS, CEILING, dose_pC * 1.001).share_within < TUNED_SHARE
 
 
 def test_a_threshold_stops_so_many_frames_late() -> None:
@@ -66,10 +66,10 @@ def test_the_tuned_threshold_uses_as_much_as_the_overshoot_lets_it(latency: int)
     flights = [measured(specimen, noise=0.03) for specimen in SPECIMENS]
     tuned = tuned_threshold(flights, CEILING, latency)
     score = reactive_score(flights, CEILING, latency, tuned)
-    assert score.share_within >= 0.97
+    assert score.share_within >= TUNED_SHARE
     greedier = reactive_score(flights, CEILING, latency, replace(tuned, phase=tuned.phase + 0.02))
     assert greedier.utilisation.mean() > score.utilisation.mean()
-    assert greedier.share_within < 0.97
+    assert greedier.share_within < TUNED_SHARE
 
 
 def test_a_flight_that_never_reaches_the_threshold_ends_with_an_overshoot() -> None:
