@@ -96,9 +96,13 @@ def run_flight(options: FlightOptions, *, as_json: bool, figure: Path | None) ->
         sys.stdout.write(json.dumps(figures) + "\n")
         return 0
     tally = flown.tally
-    lines = [_heard(tally, flown.missed), "", *flown.report.lines(), ""]
-    if tally.newest is not None:
-        lines.append(f"model {tally.newest.model_name}, trained on {tally.newest.trained_on}")
+    lines = [
+        _heard(tally, flown.missed),
+        *_worth_of_forecasts(tally),
+        *_about_the_model(tally),
+        "",
+        *flown.report.lines(),
+    ]
     sys.stdout.write("\n".join(map(printable, lines)) + "\n")
     return 0
 
@@ -133,23 +137,31 @@ def _print_summary(tally: Tally, missed: int, *, as_json: bool) -> None:
     if as_json:
         sys.stdout.write(json.dumps(_figures(tally, missed)) + "\n")
         return
-    skill = tally.skill
+    lines = [_heard(tally, missed), *_worth_of_forecasts(tally)]
     p50, p99 = tally.latency_percentile_ms(50), tally.latency_percentile_ms(99)
-    lines = [_heard(tally, missed)]
-    if skill is not None:
-        floor = "unknown" if skill.noise_floor is None else f"{skill.noise_floor:.1f}"
-        lines.append(
-            f"RMSE {skill.rmse:.1f} counts; persistence {skill.rmse_persistence:.1f}, mean of the window "
-            f"{skill.rmse_window_mean:.1f}, noise floor {floor}; skill {skill.skill:+.2f} against persistence, "
-            f"{skill.skill_against_mean:+.2f} against the mean"
-        )
-        if skill.rmse > 1.005 * min(skill.rmse_persistence, skill.rmse_window_mean):
-            lines.append("The model does WORSE here than a baseline without any model: do not act on these forecasts.")
-    else:
-        lines.append("No forecast has come true yet: let it run for longer.")
     if p50 is not None and p99 is not None:
         lines.append(f"latency from spectrum to forecast: p50 {p50:.1f} ms, p99 {p99:.1f} ms")
-    if tally.newest is not None:
-        lines += [f"note: {q.flag.replace('_', ' ')}: {q.reason}" for q in tally.newest.quality]
-        lines.append(f"model {tally.newest.model_name}, trained on {tally.newest.trained_on}")
+    lines += _about_the_model(tally)
     sys.stdout.write("\n".join(map(printable, lines)) + "\n")
+
+
+def _worth_of_forecasts(tally: Tally) -> list[str]:
+    skill = tally.skill
+    if skill is None:
+        return ["No forecast has come true yet: let it run for longer."]
+    floor = "unknown" if skill.noise_floor is None else f"{skill.noise_floor:.1f}"
+    lines = [
+        f"RMSE {skill.rmse:.1f} counts; persistence {skill.rmse_persistence:.1f}, mean of the window "
+        f"{skill.rmse_window_mean:.1f}, noise floor {floor}; skill {skill.skill:+.2f} against persistence, "
+        f"{skill.skill_against_mean:+.2f} against the mean"
+    ]
+    if skill.rmse > 1.005 * min(skill.rmse_persistence, skill.rmse_window_mean):
+        lines.append("The model does WORSE here than a baseline without any model: do not act on these forecasts.")
+    return lines
+
+
+def _about_the_model(tally: Tally) -> list[str]:
+    if tally.newest is None:
+        return []
+    notes = [f"note: {q.flag.replace('_', ' ')}: {q.reason}" for q in tally.newest.quality]
+    return [*notes, f"model {tally.newest.model_name}, trained on {tally.newest.trained_on}"]
