@@ -97,8 +97,14 @@ class Commanding(Hearing):
         ledger = self.state.ledger
         if not self.state.may_be_on:
             return ledger.reported_pC
-        since_s = (self.now_ns - self.state.beam_heard_ns) / 1e9
+        since_s = (self.now_ns - self.state.beam_heard_ns) / 1e9 * self._instrument_s_per_s()
         return min(ledger.in_session_pC, ledger.reported_pC + worst_pA * since_s)
+
+    def _instrument_s_per_s(self) -> float:
+        """How much of the instrument's time, in which leases count, passes in a second of the guard's: more, simulated in a hurry."""
+        if not self.state.lease_lasts_ns > 0:
+            return 1.0
+        return max(1.0, self.state.lease_s * 1e9 / self.state.lease_lasts_ns)
 
     def instrument_now_ns(self) -> int:
         """The instrument's clock now, as far as it was heard; before that, a clock that it may share."""

@@ -86,13 +86,17 @@ class Flight:
 
     def start(self, session: str | None = None, **changes: Any) -> None:
         self.session = session or self.session
+        self.take(self.started(**changes))
+
+    def started(self, **changes: Any) -> SessionStart:
+        """The start of the session that the instrument is in."""
         given: dict[str, Any] = {
             "session": self.session, "seq": 0, "sent_mono_ns": self.now_ns - BEHIND_NS, "instrument": "microscope",
             "source": "simulation", "energy_axis": EnergyAxis(offset_eV=0.0, dispersion_eV=1.0, size=4), "dwell_s": 0.4,
             "beam_current_pA": 100.0, "dose_is_relative": False, "commands": INSTRUMENT, "started_at": STARTED,
             "clock_id": "scope-1",
         }  # fmt: skip
-        self.take(SessionStart(**(given | changes)))
+        return SessionStart(**(given | changes))
 
     def end(self, session: str | None = None) -> None:
         self.take(SessionEnd(session=session or self.session, seq=1, sent_mono_ns=self.now_ns - BEHIND_NS, reason="finished", spectra=0))  # fmt: skip

@@ -520,6 +520,18 @@ def test_an_override_at_an_instrument_whose_time_runs_fast_is_renewed_by_its_clo
     assert 7 <= len(flown.granted()) <= 12  # each 0.2 s, of 2 s
 
 
+def test_what_may_have_been_given_since_is_reckoned_in_the_instruments_time():
+    flown = in_mode(Mode.DISARMED)
+    flown.tell("override", dwell_s=0.2, beam_current_pA=100.0)
+    lasts_ns = round(0.4 * S)  # of 2 s: the instrument's time runs five times as fast
+    flown.state = replace(flown.state, lease_lasts_ns=lasts_ns, lease_ends_ns=flown.now_ns + lasts_ns)
+    before_pC = flown.state.ledger.reported_pC
+    flown.now_ns += round(0.3 * S)
+    flown.take(Tick())
+    renewed = flown.granted()[-1]
+    assert renewed.lease_until_dose_pC == pytest.approx(before_pC + 100.0 * 0.3 * 5 + 100.0 * 2.0)
+
+
 def test_an_override_is_slewed_on_its_way():
     flown = in_mode(Mode.OVERRIDE)
     flown.tell("override", dwell_s=0.2, beam_current_pA=300.0)
