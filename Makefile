@@ -12,7 +12,7 @@ RUN_STAMP := $(VENV)/.installed-run
 ALL_STAMP := $(VENV)/.installed-all
 DECLARED := pyproject.toml constraints.txt
 
-.PHONY: demo test check format model schemas image bench clean help
+.PHONY: demo test check mutants format model schemas image bench clean help
 
 help:  ## what there is to make
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -28,6 +28,9 @@ check: $(ALL_STAMP)  ## ruff, mypy, import-linter
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+mutants: $(ALL_STAMP)  ## the guard broken, each check in turn: a test must notice; under two minutes
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.mutants
 
 format: $(ALL_STAMP)  ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
