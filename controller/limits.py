@@ -179,6 +179,8 @@ def admitted(bounds: Bounds, wanted: Rate, lease_s: float, highest_pA: float) ->
     if not current_pA >= bounds.min_current_pA:
         reason = f"a current of {current_pA:g} pA is below the {bounds.min_current_pA:g} pA that the instrument can do: blank instead."
         return Broken("min_current_pA", reason)
+    if not current_pA > 0:
+        return Broken("min_current_pA", f"a current of {current_pA:g} pA is no beam: blank instead.")
     dwell_s = wanted.dwell_s
     if not dwell_s >= bounds.min_dwell_s:
         clamps.append(_cut("min_dwell_s", "dwell", "s", dwell_s, bounds.min_dwell_s, "below"))
