@@ -38,7 +38,8 @@ def draw(results: Results, path: Path) -> None:
             times.plot(latencies, [r.time_s for r in rows], **look)
         used.set(xlabel="actuator latency, frames of 0.4 s", ylabel="dose used below the ceiling, % of what it bears")
         used.set_title(f"Utilisation, mean of {results.specimens} specimens", loc="left")
-        used.legend(loc="lower left", fontsize=8)
+        used.set_ylim(bottom=_utilisation_bottom(results))
+        used.legend(loc="lower left", fontsize=8, ncols=2)
         overshoot.axhline(OVERSHOOT, color="0.6", lw=1, ls=":")
         overshoot.annotate(
             f"meant: {OVERSHOOT:g} in {SHARE_WITHIN:.0%}", (0.98, OVERSHOOT), xycoords=("axes fraction", "data"),
@@ -68,6 +69,12 @@ def _mark_missed(axes: Axes, rows: list[Row], colour: str) -> None:
         [r.latency_steps for r in missed], [100 * r.utilisation for r in missed], ls="", marker="o", ms=8,
         mfc="white", mec=colour, zorder=5,
     )  # fmt: skip
+
+
+def _utilisation_bottom(results: Results) -> float:
+    """Low enough for the legend to lie below everything."""
+    lowest = 100 * min(row.utilisation for row in results.rows)
+    return lowest - 0.25 * (100 - lowest)
 
 
 def _overshoot_top(results: Results) -> float:

@@ -60,14 +60,14 @@ def tables(results: Results) -> Group:
 
 def _by_latency(results: Results) -> Table:
     table = Table(
-        title=f"{results.specimens} simulated specimens, phase ceiling {results.phase_ceiling:g}; each strategy tuned on "
-        f"{results.tuning_specimens} others",
-        caption=f"utilisation: dose spent below the ceiling, over the dose that reaches it; within: share of runs that overshoot "
-        f"by {OVERSHOOT:g} or less",
+        title=f"{results.specimens} simulated specimens, phase ceiling {results.phase_ceiling:g}",
+        caption=f"used: dose spent below the ceiling, over the dose that reaches it; loss: what mpc loses against the oracle, "
+        f"over what reactive loses; within: share of runs that overshoot by {OVERSHOOT:g} at most; "
+        f"each strategy tuned on {results.tuning_specimens} other specimens",
     )
-    table.add_column("latency\nframes", justify="right")
-    table.add_column("strategy")
-    for name in ("utilisation", "lost, of what\nreactive loses", "overshoot\np95", "within", "time s"):
+    table.add_column("late", justify="right")
+    table.add_column("strategy", no_wrap=True)
+    for name in ("used", "loss", "overshoot\np95", "within", "time\ns"):
         table.add_column(name, justify="right")
     table.add_column("tuned to")
     latencies = sorted({row.latency_steps for row in results.rows})
@@ -77,11 +77,11 @@ def _by_latency(results: Results) -> Table:
             table.add_row(
                 str(latency) if number == 0 else "",
                 row.strategy,
-                f"{row.utilisation:.3f} ± {row.utilisation_sd:.3f}",
+                f"{row.utilisation:.3f}",
                 _of_reactive(results, row.strategy, latency),
                 f"{row.overshoot_p95:.4f}",
                 f"{row.share_within:.3f}",
-                f"{row.time_s:.1f}",
+                f"{row.time_s:.0f}",
                 row.tuned,
                 style="bold" if row.strategy == "mpc" else "",
                 end_section=number == len(rows) - 1,
@@ -98,9 +98,13 @@ def _of_reactive(results: Results, strategy: str, latency: int) -> str:
 
 
 def _resolve(results: Results) -> Table:
-    table = Table(title=f"resolve: frames while the specimen changes, at most {results.delta:g} of phase in each")
+    table = Table(
+        title=f"resolve: frames that change the phase by {results.delta:g} at most",
+        caption="of the frames between phases 0.05 and 0.95; fixed dwell: the same dose in as many frames; largest: change of the "
+        "phase in one frame of a specimen",
+    )
     table.add_column("")
-    for name in ("within delta\nat the floor or above", "below\nthe floor", "largest change\np95", "frames", "time s"):
+    for name in ("within\ndelta", "below\nfloor", "largest\np95", "frames", "time\ns"):
         table.add_column(name, justify="right")
     for row in results.resolve:
         table.add_row(
