@@ -178,7 +178,9 @@ class Controller:
         self._guard = subscriber(self._context, settings.guard, name, ("status", "decision"))
         self._forecasts = subscriber(self._context, settings.forecasts, name, ("summary", "status"))
         self._snapshot = snapshot_client(self._context, settings.snapshot)
-        self._seq: dict[str, int] = {}
+        # A controller that was started again must not use a number that the one before used in this session: the guard would
+        # refuse it. Milliseconds since boot are ahead of whatever it has counted up to.
+        self._seq: dict[str, int] = {"proposal": clock.monotonic_ns() // 1_000_000}
         self._said: tuple[object, ...] = ()
         self._next_heartbeat_ns = 0
         self._asked_ns: int | None = None

@@ -265,6 +265,10 @@ class Flying:
         self._stack.close()
 
 
-def granted_pC(decisions: list[Decision]) -> float:
-    """The highest dose of the session that any lease reaches."""
-    return max((d.until_dose_pC or 0.0 for d in decisions), default=0.0)
+def granted_pC(flying: Flying, session: str) -> float:
+    """The highest dose of the session that any lease reached: as the guard decided, or, where it ended before it could say so,
+    as the instrument took it.
+    """
+    decided = [m.until_dose_pC for m in flying.of(Decision, session)]
+    taken = [m.beam.lease.until_dose_pC for m in flying.of(InstrumentStatus, session) if m.beam and m.beam.lease]
+    return max((until_pC for until_pC in (*decided, *taken) if until_pC is not None), default=0.0)

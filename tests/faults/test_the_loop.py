@@ -47,7 +47,7 @@ def ends_blanked_by_its_lease(flying: Flying, session: str) -> InstrumentStatus:
     )
     assert told.beam is not None
     assert told.beam.lease is None
-    granted = granted_pC(flying.of(Decision, session))
+    granted = granted_pC(flying, session)
     assert told.beam.dose_pC is not None
     assert 0 < told.beam.dose_pC <= granted * (1 + 1e-9)
     return told
@@ -70,7 +70,8 @@ def test_row_11_a_new_session_is_a_clean_start_and_disarmed(flying: Flying) -> N
         assert guard.mode == "disarmed"
         assert (guard.accepted, guard.refused) == (0, 0)
         told = flying.until(ControllerStatus, lambda m: m.session == start.session and "must arm it" in m.text)
-        assert (told.proposals, told.phase, told.discarded) == (0, None, 0)
+        assert (told.proposals, told.phase) == (0, None)
+        assert set(told.discarded_by) <= {"session"}  # a forecast of the old one may have been on its way
         nothing_more_is_granted(flying, start.session)
         assert not [m for m in flying.of(Decision, start.session) if m.outcome != "refused"]
         flying.session = start.session
@@ -162,7 +163,7 @@ def test_row_19_without_its_guard_the_instrument_blanks_and_the_lease_stays_char
         flying.kill("guard")
         try:
             ends_blanked_by_its_lease(flying, session)
-            granted = granted_pC(flying.of(Decision, session))
+            granted = granted_pC(flying, session)
             told = flying.until(ControllerStatus, lambda m: m.session == session and m.state == "waiting")
         finally:
             flying.start("guard")
@@ -207,7 +208,8 @@ def test_a_ceiling_below_the_present_phase_blanks_and_says_so(flying: Flying) ->
         session = flying.arm()
         told = flying.until(ControllerStatus, lambda m: m.session == session and m.state == "blanking")
         assert "the ceiling of 0.3 lies below the present phase" in told.text
-        asked = flying.until(Proposal, lambda m: m.session == session and m.blank)
+        asked = flying.of(Proposal, session)[-1]
+        assert asked.blank
         assert asked.reason == told.text
         blanked = flying.until(InstrumentStatus, lambda m: m.session == session and m.state == "blanked")
         assert "commanded" in blanked.text
