@@ -17,7 +17,7 @@ DECLARED := pyproject.toml constraints.txt
 help:  ## what there is to make
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-demo: $(RUN_STAMP)  ## simulator, forecaster and listener, live in this terminal
+demo: $(RUN_STAMP)  ## a simulated specimen flown under control, live in this terminal
 	$(BIN)/eelstm demo
 
 test: $(ALL_STAMP)  ## all tests, on two cores

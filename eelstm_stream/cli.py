@@ -188,7 +188,7 @@ def _pace(speed: str | None) -> float:
         pace = 0.0
     if not 0.1 <= pace <= MOST_SPEED:
         raise UsageError(
-            f"--speed {speed}: a flight under control needs a pace, from 0.1 to {MOST_SPEED:g} times real time."
+            f"--speed {speed!r}: a flight under control needs a pace, from 0.1 to {MOST_SPEED:g} times real time."
         )
     return pace
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from eelstm_stream.loop_rig import LoopRig
 BUDGET_PC = {"preserve": 9000.0, "resolve": 16000.0}  # more than these aims take: a budget is there for what goes wrong
 PATIENCE_S = 15.0  # with the beam off for no reason that would end a flight
 STARTS_WITHIN_S = 60.0
+LAST_WORDS_S = 10.0  # how long to wait for the instrument's word that the beam is off
 LEASE_S = 2.0  # at the pace of a clock, as the programs have it by themselves
 LEASE_SLACK_S = 0.25
 INCREASE_PA_PER_S = 100.0
@@ -145,13 +147,13 @@ def _why(log: FlightLog) -> str:
 
 def _hear_out(loop: LoopRig, log: FlightLog) -> None:
     """What the guard said last, and the instrument's word that the beam is off."""
-    until_ns = clock.monotonic_ns() + 3_000_000_000
+    until_ns = clock.monotonic_ns() + round(LAST_WORDS_S * 1e9)
     while clock.monotonic_ns() < until_ns:
         heard = False
-        for decoded in loop.rig.hear(100):
+        for decoded in loop.rig.hear(100, regardless=True):
             log.take(decoded.message)
             heard = True
-        if not heard and (log.is_blanked or log.end is not None):
+        if not heard and (log.is_blanked or not log.was_on or log.end is not None):
             return
 
 
@@ -187,5 +189,7 @@ def require_possible(options: FlightOptions) -> None:
         raise UsageError(
             f"--preset {options.preset}: the demo flies {' or '.join(BUDGET_PC)}; `eelstm control --preset` knows advise and track too."
         )
+    if options.seconds is not None and not math.isfinite(options.seconds):
+        raise UsageError(f"--seconds {options.seconds}: give a finite number of seconds.")
     if options.journal is not None and not options.journal.parent.is_dir():
         raise UsageError(f"--journal {options.journal}: there is no folder {options.journal.parent}.")

@@ -83,9 +83,9 @@ class Rig:
             if clock.monotonic_ns() - began_ns > HEARTBEAT_WITHIN_S * 1e9:
                 raise EelstmError("the forecaster said that it is ready, and no status of it was heard.")
 
-    def hear(self, timeout_ms: int) -> Iterator[Decoded]:
-        """What has come from simulator and forecaster, counted into `tally`; waits for the first up to `timeout_ms`."""
-        for decoded, recv_mono_ns in self._listener.hear(timeout_ms):
+    def hear(self, timeout_ms: int, *, regardless: bool = False) -> Iterator[Decoded]:
+        """What has come, counted into `tally`; waits for the first up to `timeout_ms`. regardless: of an end that was asked for."""
+        for decoded, recv_mono_ns in self._listener.hear(timeout_ms, regardless=regardless):
             self.tally.take(decoded.message, recv_mono_ns)
             yield decoded
 

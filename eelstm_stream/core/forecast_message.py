@@ -47,7 +47,7 @@ def forecast_fields(
     }
     if accepted.phase is not None and known_now:
         fields["fraction_now"], fields["fraction_scatter"] = accepted.phase.fraction(now, deviation)
-        fields["fraction"] = tuple(accepted.phase.fraction(*one)[0] for one in ahead)
+        fields["fraction"], _ = accepted.phase.fractions(*zip(*ahead, strict=True))
     return fields
 
 

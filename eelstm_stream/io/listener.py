@@ -24,18 +24,23 @@ class Listener:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._sockets: list[zmq.Socket[bytes]] = []
         self._poller = zmq.Poller()
+        self._regardless = zmq.Poller()  # of the end that was asked for
         stop.register(self._poller)
 
     def subscribe(self, endpoint: str, kinds: Iterable[str]) -> None:
         """Hear these kinds from this endpoint too, as soon as somebody publishes there."""
         socket = subscriber(self._context, endpoint, self._instrument, kinds)
         self._sockets.append(socket)
-        self._poller.register(socket, zmq.POLLIN)
+        for poller in (self._poller, self._regardless):
+            poller.register(socket, zmq.POLLIN)
 
-    def hear(self, timeout_ms: int) -> Iterator[tuple[Decoded, int]]:
-        """What has come, with the monotonic time of arrival, ns; waits for the first for at most `timeout_ms`."""
-        arrived = dict(self._poller.poll(timeout_ms))
-        if self._stop.check(arrived):
+    def hear(self, timeout_ms: int, *, regardless: bool = False) -> Iterator[tuple[Decoded, int]]:
+        """What has come, with the monotonic time of arrival, ns; waits for the first for at most `timeout_ms`.
+
+        Once the end is asked for, nothing, unless `regardless` of that.
+        """
+        arrived = dict((self._regardless if regardless else self._poller).poll(timeout_ms))
+        if not regardless and self._stop.check(arrived):
             return
         for socket in self._sockets:
             if socket not in arrived:

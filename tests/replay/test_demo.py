@@ -1,4 +1,4 @@
-"""`eelstm demo`: the whole pipeline in one command, and nothing of it left behind."""
+"""`eelstm demo --recording`: a recording watched in one command, and nothing of it left behind. Flights: test_demo_flight.py."""
 
 from __future__ import annotations
 
@@ -63,17 +63,6 @@ def test_it_ends_with_its_figures_and_leaves_no_process_behind(paper_recordings:
     assert 0 < figures["latency_p50_ms"] <= figures["latency_p99_ms"]
 
 
-def test_with_nothing_given_it_shows_a_simulation_and_the_shipped_model() -> None:
-    done = run("demo", "--json", "--speed", "200")
-    assert (done.code, done.err, done.left_behind) == (0, "", [])
-    figures = done.figures()
-    assert set(figures) == FIGURES
-    assert (figures["missed"], figures["simulated"]) == (0, True)
-    # Its current is a little weaker than the one that the model was trained at, so 8 reference doses take 8 frames and a part.
-    assert figures["forecasts"] == figures["spectra"] - 8 > 0
-    assert "simulat" in figures["trained_on"]
-
-
 def test_for_so_many_seconds_it_begins_again_at_the_end(tmp_path: Path, model_file: Path) -> None:
     write_dm(tmp_path / "short.dm4", frames=20)
     arguments = ("--recording", tmp_path / "short.dm4", "--speed", "40", "--seconds", "1")
@@ -115,8 +104,9 @@ def test_in_a_terminal_it_shows_phase_errors_and_skill(paper_recordings: list[Pa
     assert "Traceback" not in screen
 
 
-def test_in_a_narrow_terminal_it_still_ends_well(model_file: Path) -> None:
-    code, screen = on_terminal("demo", "--model", model_file, "--speed", "max", rows=6, columns=20)
+def test_in_a_narrow_terminal_it_still_ends_well(paper_recordings: list[Path], model_file: Path) -> None:
+    arguments = ("--recording", paper_recordings[0], "--speed", "max")
+    code, screen = on_terminal("demo", "--model", model_file, *arguments, rows=6, columns=20)
     assert code == 0
     assert "Traceback" not in screen
 
@@ -132,10 +122,16 @@ def children_of(demo: int, mark: str, programs: int = 2) -> list[int]:
     return others
 
 
-def test_ctrl_c_ends_it_with_a_summary(model_file: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def endless(paper_recordings: list[Path], model_file: Path) -> tuple[str | Path, ...]:
+    """A demo that goes on for an hour."""
+    again = ("--seconds", "3600", "--speed", "20")
+    return ("demo", "--json", "--model", model_file, "--recording", paper_recordings[0], *again)
+
+
+def test_ctrl_c_ends_it_with_a_summary(endless: tuple[str | Path, ...], tmp_path: Path) -> None:
     picture = tmp_path / "come true.png"
-    arguments = ("--seconds", "3600", "--speed", "20", "--figure", picture)
-    with running("demo", "--json", "--model", model_file, *arguments) as (demo, mark):
+    with running(*endless, "--figure", picture) as (demo, mark):
         children = children_of(demo.pid, mark)
         with watched(children) as descriptors:
             wait_until_it_forecasts(mark, demo.pid)
@@ -177,16 +173,16 @@ def listening_port(pid: int) -> int:
         select.select([], [], [], 0.05)
 
 
-def test_ctrl_c_before_anything_runs_ends_it_without_a_word(model_file: Path) -> None:
-    with running("demo", "--json", "--model", model_file) as (demo, mark):
+def test_ctrl_c_before_anything_runs_ends_it_without_a_word(endless: tuple[str | Path, ...]) -> None:
+    with running(*endless) as (demo, mark):
         children_of(demo.pid, mark, programs=1)  # the simulator starts, and nothing else yet
         demo.send_signal(signal.SIGINT)
         _, err = demo.communicate(timeout=WITHIN_S)
         assert (demo.returncode, err, marked(mark)) == (0, "", [])
 
 
-def test_killed_outright_it_leaves_no_process_behind(model_file: Path) -> None:
-    with running("demo", "--json", "--model", model_file, "--seconds", "3600", "--speed", "20") as (demo, mark):
+def test_killed_outright_it_leaves_no_process_behind(endless: tuple[str | Path, ...]) -> None:
+    with running(*endless) as (demo, mark):
         with watched(children_of(demo.pid, mark)) as descriptors:
             demo.kill()
             wait_until_gone(descriptors)
@@ -198,9 +194,9 @@ def test_killed_outright_it_leaves_no_process_behind(model_file: Path) -> None:
     ("program", "said"), [("serve", "the forecaster has ended"), ("sim", "the simulator has ended")]
 )
 def test_where_one_of_its_programs_is_killed_it_says_which_and_ends_the_others(
-    model_file: Path, program: str, said: str
+    endless: tuple[str | Path, ...], program: str, said: str
 ) -> None:
-    with running("demo", "--json", "--model", model_file, "--seconds", "3600", "--speed", "20") as (demo, mark):
+    with running(*endless) as (demo, mark):
         wait_until_it_forecasts(mark, demo.pid)
         for pid in children_of(demo.pid, mark):
             if f"\0{program}\0".encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
