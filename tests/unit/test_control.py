@@ -324,6 +324,35 @@ def test_a_new_session_starts_clean_and_the_old_one_speaking_again_stops_everyth
     assert flown.take(flown.summary(session="t")) == []
 
 
+def test_a_session_that_was_over_can_not_begin_again():
+    flown = Flown()
+    flown.take(flown.start(session="t"))
+    flown.take(flown.start(session="s"))
+    assert flown.state.state == "refused"
+    assert flown.state.session is not None
+    assert flown.state.session.start.session == "t"
+
+
+def test_what_is_done_stays_done_though_later_forecasts_say_otherwise():
+    flown = Flown().take_off()
+    flown.state = replace(flown.state, session=replace(flown.state.session, done="done, says the test"))
+    assert [propose.blank for propose in flown.forecast()] == [True]
+    assert flown.said["text"] == "done, says the test"
+    flown.guard("disarmed")
+    assert [propose.blank for propose in flown.forecast()] == [True]
+
+
+def test_a_forecast_from_an_old_spectrum_is_stale():
+    flown = Flown().take_off()
+    flown.expose()
+    late = flown.summary()
+    flown.now_ns += 2 * SECOND
+    flown.guard()
+    assert flown.take(late) == []
+    assert flown.said["discarded_by"] == {"stale": 1}
+    assert "its spectrum is 2.00 s old" in flown.said["discarded_why"]
+
+
 def test_the_start_of_an_unknown_session_is_asked_for():
     flown = Flown()
     flown.beam(blanked=True, session="unheard")
