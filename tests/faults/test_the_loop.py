@@ -112,10 +112,6 @@ def test_row_14_frozen_spectra_are_no_spectra(flying: Flying) -> None:
         assert flying.mode("blank", session=session).latched_by is None
         newest = max(m.from_seq for m in flying.of(Summary, session))
         assert newest <= 25  # no forecast came from what was frozen
-        # It tries again to get forecasts, a few times, and then leaves it to a person.
-        told = flying.controller("waiting", "attempts to get forecasts have failed")
-        assert told.session == session
-        nothing_more_is_granted(flying, session)
 
 
 def test_row_18_without_forecaster_or_controller_the_lease_ends(flying: Flying) -> None:
@@ -182,8 +178,6 @@ def test_a_killed_instrument_takes_its_beam_along_and_the_guard_goes_on(flying: 
         simulator.process.wait()
         flying.mode("hold", session=session)
         flying.mode("disarmed", session=session)
-    with flying.instrument():
-        assert flying.take_off() != session
 
 
 def test_row_26_who_does_other_than_ordered_is_charged_and_latched(flying: Flying) -> None:
