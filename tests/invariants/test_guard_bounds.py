@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from math import nan
 
+from controller.ledger import Ledger
 from controller.limits import Admitted, Bounds, Broken, Rate, admitted, bounds_for
 from tests.invariants.logbook import INSTRUMENT, LIMITS, Flight
 
@@ -51,3 +52,13 @@ def test_limits_that_are_all_at_their_narrowest_leave_one_rate():
         5.0,
         5.0,
     )
+
+
+def test_a_lease_may_take_the_budget_to_its_very_end():
+    assert Ledger(100.0, session="a").grant(0.0, 100.0) is not None
+    assert Ledger(100.0, session="a", reported_pC=100.0).grant(50.0, 0.0) is not None
+
+
+def test_what_cant_be_ruled_out_is_charged_as_it_is_also_beyond_the_budget():
+    ledger = Ledger(100.0, session="a", reported_pC=150.0).charge(140.0)
+    assert (ledger.granted_pC, ledger.charged_pC) == (140.0, 150.0)

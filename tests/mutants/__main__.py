@@ -46,6 +46,7 @@ def main(arguments: list[str]) -> int:
     known = tomllib.loads(EQUIVALENT.read_text()).get("equivalent", [])
     stale = [entry for entry in known if not any(_is(mutant, entry) for mutant in every)]
     chosen = [mutant for mutant in every if _wanted(mutant, wanted)]
+    equivalent = [mutant for mutant in chosen if any(_is(mutant, entry) for entry in known)]
     if not chosen:
         console.print(f"none of {', '.join(wanted)} has anything to break: {', '.join(sources)} have.")
         return 2
@@ -59,30 +60,19 @@ def main(arguments: list[str]) -> int:
     )
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         bar = progress.add_task("", total=len(chosen), text="")
-        trials = Trials(
-            modules,
-            chosen,
-            lambda done, left: progress.update(bar, completed=done, text=f"{left} unnoticed" if left else ""),
-        )
-        options = [
-            "-k",
-            asked.k,
-            "-q",
-            "-p",
-            "no:cacheprovider",
-            "-p",
-            "no:xdist",
-            "-m",
-            "not slow",
-            "--no-header",
-            "--no-summary",
-        ]
-        pytest.main([*options, str(TESTS)], plugins=[trials])
+
+        def tell(done: int, left: int) -> None:
+            progress.update(bar, completed=done, text=f"{left} unnoticed" if left else "")
+            if not console.is_terminal and done % 200 == 0:
+                console.print(f"{done} of {len(chosen)} broken, {left} unnoticed, {time.monotonic() - began:.0f} s")
+
+        trials = Trials(modules, chosen, equivalent, tell)
+        options = ["-q", "--no-header", "--no-summary", "-p", "no:cacheprovider", "-p", "no:xdist", "-m", "not slow"]
+        pytest.main([*options, "-k", asked.k, str(TESTS)], plugins=[trials])
     if trials.failed:
         console.print("the tests must pass before anything is broken.")
         return 2
 
-    equivalent = [mutant for mutant in chosen if any(_is(mutant, entry) for entry in known)]
     survivors = [mutant for mutant in trials.survivors if mutant not in equivalent]
     noticed = [mutant for mutant in equivalent if mutant not in trials.survivors]
     for mutant in survivors:

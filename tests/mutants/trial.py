@@ -1,8 +1,8 @@
 """The tests, run on each mutant in a process of its own.
 
 Pytest collects once and runs all tests on the whole code, while it is noted which functions each test enters. Then, for each mutant, the
-process forks; the child puts the mutant in place and runs the tests that enter the broken function, the shortest first, until one
-fails. Two children at a time.
+process forks; the child puts the mutant in place and runs the tests that enter the broken function until one fails, first those that noticed
+most so far for the time that they take. Two children at a time.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ import signal
 import sys
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from types import FrameType, ModuleType
 
@@ -26,6 +28,7 @@ from tests.mutants.operators import Mutant, mutated
 
 AT_A_TIME = 2
 LONGEST_S = 60  # a mutant that takes longer goes round in circles, and somebody would notice
+EQUIVALENT_S = 1.0  # as many of the tests as fit
 SURVIVED, KILLED, NOT_RUN = 0, 1, 2
 
 
@@ -35,6 +38,7 @@ class Trials:
 
     modules: dict[str, ModuleType]  # by file name
     mutants: list[Mutant]
+    equivalent: list[Mutant]  # that should survive: tried for EQUIVALENT_S only, since nothing ends them
     tell: Callable[[int, int], None]  # how many are done, how many survived
     survivors: list[Mutant] = field(default_factory=list)
     failed: bool = True  # until the tests have passed on the whole code
@@ -45,6 +49,7 @@ class Trials:
         self._paths = {str(module.__file__): file for file, module in self.modules.items()}
         self._entered: dict[int, set[tuple[str, int]]] = {}
         self._took_s: dict[int, float] = {}
+        self._noticed: Counter[int] = Counter()
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
@@ -55,16 +60,20 @@ class Trials:
         if session.testsfailed or not items:
             return True
         self.failed = False
-        running: dict[int, Mutant] = {}
+        running: dict[int, tuple[Mutant, int]] = {}
         done = 0
         waiting = iter(self.mutants)
         while True:
             for mutant in _first(waiting, AT_A_TIME - len(running)):
-                running[self._start(mutant, items)] = mutant
+                told, tells = os.pipe()
+                running[self._start(mutant, items, tells)] = mutant, told
+                os.close(tells)
             if not running:
                 return True
             pid, status = os.wait()
-            mutant = running.pop(pid)
+            mutant, told = running.pop(pid)
+            self._noticed.update([int(os.read(told, 16) or -1)])
+            os.close(told)
             done += 1
             code = os.waitstatus_to_exitcode(status)
             if code == NOT_RUN:
@@ -92,7 +101,7 @@ class Trials:
         self._took_s[number] = time.perf_counter() - began
         self._entered[number] = entered
 
-    def _start(self, mutant: Mutant, items: list[pytest.Item]) -> int:
+    def _start(self, mutant: Mutant, items: list[pytest.Item], tells: int) -> int:
         pid = os.fork()
         if pid:
             return pid
@@ -103,32 +112,39 @@ class Trials:
             os.dup2(nowhere, 2)
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
             signal.alarm(LONGEST_S)
-            chosen = [items[i] for i in self._chosen(mutant)]
+            chosen = self._chosen(mutant)
             broken = mutated(mutant, self._sources[mutant.file])
             graft(self.modules[mutant.file], self._whole[mutant.file], broken)
-            code = KILLED if _fails(chosen) else SURVIVED
+            failing = _first_that_fails([items[i] for i in chosen])
+            if failing is not None:
+                os.write(tells, str(chosen[failing]).encode())
+            code = SURVIVED if failing is None else KILLED
         finally:
             if code == NOT_RUN:
                 os.write(terminal, traceback.format_exc().encode())
             os._exit(code)
 
     def _chosen(self, mutant: Mutant) -> list[int]:
-        """The tests that enter the function that is broken, or all for what is not in a function; the shortest first."""
+        """The tests that enter the function that is broken, or all for what is not in a function."""
         inside = [
             (mutant.file, min([node.lineno, *(d.lineno for d in node.decorator_list)]))
             for node in ast.walk(self._whole[mutant.file])
             if isinstance(node, ast.FunctionDef) and node.lineno <= mutant.line <= (node.end_lineno or 0)
         ]
-        by_time = sorted(self._took_s, key=lambda i: self._took_s[i])
-        return [i for i in by_time if not inside or not self._entered[i].isdisjoint(inside)]
+        worth = sorted(self._took_s, key=lambda i: self._took_s[i] / (1 + self._noticed[i]))
+        chosen = [i for i in worth if not inside or not self._entered[i].isdisjoint(inside)]
+        if mutant in self.equivalent:
+            until_s = accumulate(self._took_s[i] for i in chosen)
+            chosen = [i for i, s in zip(chosen, until_s, strict=True) if s < EQUIVALENT_S]
+        return chosen
 
 
-def _fails(items: list[pytest.Item]) -> bool:
-    """Whether one of these does."""
-    for item, following in zip(items, [*items, None][1:], strict=True):
+def _first_that_fails(items: list[pytest.Item]) -> int | None:
+    """Its place among these."""
+    for i, (item, following) in enumerate(zip(items, [*items, None][1:], strict=True)):
         if any(report.failed for report in runtestprotocol(item, log=False, nextitem=following)):
-            return True
-    return False
+            return i
+    return None
 
 
 def _first(waiting: Iterator[Mutant], count: int) -> Iterable[Mutant]:
