@@ -123,7 +123,7 @@ def jmak_phase(dose_pC: float, critical_dose_pC: float, exponent: float) -> floa
 
 def jmak_dose(phase: float, critical_dose_pC: float, exponent: float) -> float:
     """Dose at which `jmak_phase` reaches a phase in [0, 1), pC."""
-    return critical_dose_pC * (-math.log1p(-phase)) ** (1 / exponent)
+    return float(critical_dose_pC * (-math.log1p(-phase)) ** (1 / exponent))
 
 
 def follows_from_dose(kinetics: Kinetics) -> bool:
