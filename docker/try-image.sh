@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Runs simulator, forecaster and listener from an image, each in a container of its own, until forecasts are heard.
+# Runs every service of compose.yaml from an image, each in a container of its own, until forecasts are heard of a flight under control.
 #
 #   docker/try-image.sh docker|buildah IMAGE
 #
-# Checks that the listener hears forecasts, that the image's own health check agrees, that no program is root or can
+# Checks that an operator can arm the guard, that the listener hears forecasts, that the image's own health check agrees, that no program is root or can
 # change the image, that TensorFlow is not in it, and that SIGTERM ends each with exit code 0. What the programs are
 # called with is in compose.yaml alone, so that what is tried is what is shipped.
 set -euo pipefail
@@ -22,7 +22,7 @@ if [ "$engine" = buildah ] && [ "${3:-}" != unshared ]; then
 fi
 
 cd "$(dirname "$0")/.."
-services=(simulator forecaster listener)
+services=(simulator forecaster controller guard listener)
 enough=8         # forecasts
 patience_s=90    # for each thing that is waited for
 # shellcheck source=docker/engine-docker.sh
@@ -47,6 +47,8 @@ trap 'exit 130' INT TERM
 heard() { output listener | grep --count '^{' || true; }
 heard_enough() { [ "$(heard)" -ge "$enough" ]; }
 
+armed() { inside guard eelstm operator arm --who try-image > /dev/null 2>&1; }
+
 wait_until() {  # FUNCTION, and what is waited for
     local deadline=$((SECONDS + patience_s)) service
     say "waiting until $2"
@@ -61,6 +63,7 @@ wait_until() {  # FUNCTION, and what is waited for
 
 say "starting ${services[*]} from $image with $engine"
 start
+wait_until armed "the guard is armed"
 wait_until heard_enough "the listener has heard $enough forecasts"
 wait_until healthy "the image's health check agrees"
 
@@ -73,7 +76,7 @@ inside forecaster python -c 'import importlib.util as u; raise SystemExit(u.find
     die "TensorFlow is in the image"
 
 total=$(heard)
-for service in listener forecaster simulator; do
+for service in listener controller guard forecaster simulator; do
     stop "$service"
     if [ "$exit_code" != 0 ]; then die "the $service ended with exit code $exit_code on SIGTERM"; fi
 done
