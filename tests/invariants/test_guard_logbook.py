@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import replace
-from math import inf, nan
+from math import inf, nan, nextafter
 from pathlib import Path
 
 import pytest
@@ -250,6 +250,8 @@ def numbers_that_are_none() -> Flight:
     f.damaged_status(nan)
     f.operate("clear")
     f.damaged_status(inf)
+    f.damaged_status(1e15)
+    f.damaged_status(nextafter(1e15, inf))
     return f
 
 
@@ -625,7 +627,7 @@ def a_status_that_overtakes_an_answer() -> Flight:
 def a_status_from_before_a_command() -> Flight:
     f = Flight().flying()
     f.operate("blank")
-    f.later(0.5).status(dose_pC=5.0)
+    f.later(0.5).status(dose_pC=5.0, lease=f.lease(0.7))
     f.later(NS).status(dose_pC=6.0)
     return f
 

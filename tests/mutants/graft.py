@@ -14,15 +14,15 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 
-def graft(module: ModuleType, whole: ast.Module, broken: ast.Module) -> None:
-    """Make this module the broken one. whole: its tree as it is, with the same top-level statements."""
-    first = next(i for i, (a, b) in enumerate(zip(whole.body, broken.body, strict=True)) if ast.dump(a) != ast.dump(b))
-    statement = broken.body[first]
+def graft(module: ModuleType, broken: ast.Module, statement: ast.stmt) -> None:
+    """Make this module the broken one. statement: the one of its top-level statements that was changed."""
     if isinstance(statement, ast.FunctionDef | ast.ClassDef):
         names = _executed(module, [statement])
         _take_over(getattr(module, statement.name), names[statement.name])
         return
-    later: list[ast.stmt] = [s for s in broken.body[first:] if isinstance(s, ast.Assign | ast.AnnAssign)]
+    later: list[ast.stmt] = [
+        s for s in broken.body[broken.body.index(statement) :] if isinstance(s, ast.Assign | ast.AnnAssign)
+    ]
     _exchange(module, _executed(module, later))
 
 

@@ -64,9 +64,17 @@ def mutants(file: str, source: str) -> list[Mutant]:
 def mutated(mutant: Mutant, source: str) -> ast.Module:
     """The module's tree with this change."""
     tree = ast.parse(source)
+    change(mutant, tree)
+    return tree
+
+
+def change(mutant: Mutant, tree: ast.Module) -> ast.stmt:
+    """Make this change in a tree of the whole module. Returns the top-level statement that was changed."""
     site = next(site for number, site in enumerate(_sites(mutant.file, tree)) if number == mutant.number)
+    [statement] = [part for part in tree.body if any(node is site.node for node in ast.walk(part))]
     site.do()
-    return ast.fix_missing_locations(tree)
+    ast.fix_missing_locations(tree)
+    return statement
 
 
 def _line(node: ast.AST) -> int:

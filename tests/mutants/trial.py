@@ -8,6 +8,7 @@ most so far for the time that they take. Two children at a time.
 from __future__ import annotations
 
 import ast
+import gc
 import os
 import signal
 import sys
@@ -24,7 +25,7 @@ import pytest
 from _pytest.runner import runtestprotocol
 
 from tests.mutants.graft import graft
-from tests.mutants.operators import Mutant, mutated
+from tests.mutants.operators import Mutant, change
 
 AT_A_TIME = 2
 LONGEST_S = 60  # a mutant that takes longer goes round in circles, and somebody would notice
@@ -44,8 +45,8 @@ class Trials:
     failed: bool = True  # until the tests have passed on the whole code
 
     def __post_init__(self) -> None:
-        self._sources = {file: Path(module.__file__ or "").read_text() for file, module in self.modules.items()}
-        self._whole = {file: ast.parse(source) for file, source in self._sources.items()}
+        sources = {file: Path(module.__file__ or "").read_text() for file, module in self.modules.items()}
+        self._whole = {file: ast.parse(source) for file, source in sources.items()}
         self._paths = {str(module.__file__): file for file, module in self.modules.items()}
         self._entered: dict[int, set[tuple[str, int]]] = {}
         self._took_s: dict[int, float] = {}
@@ -60,6 +61,8 @@ class Trials:
         if session.testsfailed or not items:
             return True
         self.failed = False
+        gc.freeze()  # so that a child copies no more memory than it changes
+        gc.disable()
         running: dict[int, tuple[Mutant, int]] = {}
         done = 0
         waiting = iter(self.mutants)
@@ -113,8 +116,8 @@ class Trials:
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
             signal.alarm(LONGEST_S)
             chosen = self._chosen(mutant)
-            broken = mutated(mutant, self._sources[mutant.file])
-            graft(self.modules[mutant.file], self._whole[mutant.file], broken)
+            tree = self._whole[mutant.file]  # whole in the parent: this is a copy
+            graft(self.modules[mutant.file], tree, change(mutant, tree))
             failing = _first_that_fails([items[i] for i in chosen])
             if failing is not None:
                 os.write(tells, str(chosen[failing]).encode())

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from tests.mutants.graft import graft
-from tests.mutants.operators import Mutant, mutants, mutated
+from tests.mutants.operators import Mutant, change, mutants, mutated
 
 SOURCE = """
 from dataclasses import dataclass
@@ -103,9 +103,10 @@ def test_words_are_no_checks():
     assert not mutants("a.py", 'def f():\n    """Text."""\nx = "text"\n')
 
 
-def put(module, change: str, line: int) -> None:
-    found = next(m for m in mutants("a.py", SOURCE) if (m.line, m.change) == (line, change))
-    graft(module, ast.parse(SOURCE), mutated(found, SOURCE))
+def put(module, what: str, line: int) -> None:
+    found = next(m for m in mutants("a.py", SOURCE) if (m.line, m.change) == (line, what))
+    tree = ast.parse(SOURCE)
+    graft(module, tree, change(found, tree))
 
 
 def test_a_broken_method_is_broken_for_objects_and_classes_that_are_known_already(module):
