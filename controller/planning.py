@@ -42,7 +42,7 @@ def longest_dwell_s(limits: CommandLimits) -> float:
 
 def least_rate(limits: CommandLimits, rate: Rate) -> Rate:
     """The least dose in frames that are no shorter than they need to be."""
-    if (limits.min_current_pA or 0.0) < rate.current_pA:
+    if (limits.min_current_pA or 0.0) < (limits.max_current_pA or rate.current_pA):
         return within(Rate(rate.dwell_s, limits.min_current_pA or 0.0), limits)
     return Rate(limits.min_dwell_s, rate.current_pA)
 
