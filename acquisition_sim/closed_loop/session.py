@@ -14,6 +14,7 @@ from acquisition_sim.instrument import Frame, InstrumentParameters, InstrumentSt
 from eelstm_stream.wire.messages import CommandLimits, InstrumentStatus, SessionStart, Spectrum
 
 CLOCK = "flight"  # one clock for all in a flight: the instrument's own time
+SHORTEST_S = 0.02  # dwell: a frame must last longer than a command takes, or its order of events were another
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -27,6 +28,7 @@ def beam_of(specimen: Specimen, latency_frames: int) -> BeamParameters:
     return BeamParameters.model_validate(
         beam.model_dump()
         | {
+            "min_dwell_s": SHORTEST_S,
             "max_dwell_s": dwell_s,
             "max_current_pA": specimen.current_pA,
             "delay_frames": latency_frames,
