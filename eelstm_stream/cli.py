@@ -122,10 +122,10 @@ def demo(
     ] = None,
     budget: Annotated[
         float | None,
-        typer.Option(help="Dose that the guard lets the specimen receive, pC.", show_default="9000; resolve: 16000"),
+        typer.Option(help="Dose that the guard lets the specimen receive, pC.", show_default="9000; resolve: 12000"),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(min=0, max=2**63, help="Of the simulated specimen: each is another.", show_default="0")
+        int | None, typer.Option(min=0, max=2**63, help="Of the simulated specimen: each is another.", show_default="1")
     ] = None,
     journal: Annotated[
         Path | None, typer.Option(help="Keep the guard's journal in this file.", show_default="it's removed")
@@ -166,7 +166,7 @@ def demo(
         preset=preset or "preserve",
         ceiling=ceiling,
         budget_pC=budget,
-        seed=seed or 0,
+        seed=1 if seed is None else seed,
         recording=recording,
         dwell_s=dwell,
         current_pA=current,
