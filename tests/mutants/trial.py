@@ -53,6 +53,14 @@ class Trials:
         self._noticed: Counter[int] = Counter()
 
     @pytest.hookimpl(tryfirst=True)
+    def pytest_collection(self) -> None:
+        """That a test fails is all that is asked: no smallest example. Hypothesis must not be imported before pytest has begun."""
+        from hypothesis import Phase, settings
+
+        settings.register_profile("mutants", phases=[Phase.explicit, Phase.generate])
+        settings.load_profile("mutants")
+
+    @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Instead of running the tests once."""
         items = session.items
