@@ -50,7 +50,7 @@ def step(state: GuardState, event: Event, now_ns: int) -> tuple[GuardState, tupl
     taken = _Step(state, now_ns)
     if isinstance(event, OperatorCommand) and event.action == "blank":
         taken.operator_blank(event)  # before anything else is looked at
-        return taken.state, tuple(taken.effects)
+        return taken.state, taken.in_order()
     taken.watch()
     match event:
         case SessionStart():
@@ -76,7 +76,7 @@ def step(state: GuardState, event: Event, now_ns: int) -> tuple[GuardState, tupl
         case Tick():
             pass
     taken.watch()
-    return taken.state, tuple(taken.effects)
+    return taken.state, taken.in_order()
 
 
 class _Step(Operating):
@@ -105,7 +105,7 @@ class _Step(Operating):
             return
         silent_s = (self.now_ns - heard_ns) / 1e9
         if not silent_s <= self.state.limits.silent_after_s and not self.state.source_lost:
-            self.change(source_lost=True)
+            self.change(source_lost=True, beam_is_off=False)
             self.effects.append(Say(f"the instrument has said nothing for {silent_s:.1f} s"))
         if self.state.source_lost:
             self.move(ModeEvent.SOURCE_SILENT, "the instrument has been silent; its return does not re-arm")
@@ -176,7 +176,7 @@ class _Step(Operating):
         if self.state.may_be_on:
             self.send_blank()  # it should be off with its session; told once, since it may answer for that one no more
         ended = Broken("session", f"session {end.session} has ended; another must begin first.")
-        self.change(bounds=None, unfit=ended, beam_ended=True, may_be_on=False, lease_ends_ns=None)
+        self.change(bounds=None, unfit=ended, beam_ended=True, may_be_on=False, beam_is_off=False, lease_ends_ns=None)
 
     def _follow(self, session: str) -> None:
         """Another session than before: nothing of the old one counts but its dose."""
@@ -200,8 +200,10 @@ class _Step(Operating):
             beam_instrument_ns=0,
             beam_ended=False,
             may_be_on=same_as_in_journal,  # a lease that was given before the guard ended may last
-            ordered=None,
-            unsure_pA=0.0,
+            beam_is_off=False,
+            may_be_cut=False,
+            orders=(),
+            others_ordered=False,
             lease_ends_ns=None,
             command_seq=-1,
             command_expires_instrument_ns=0,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from controller.guard_events import Acknowledged, Action, Outcome, Say, Send, Write
+from controller.guard_orders import MOST_ORDERS, Ordered, accepted, in_doubt
 from controller.guard_readback import Hearing
-from controller.guard_state import Ordered, Pending
-from controller.limits import Broken, Rate, admitted, highest_current_pA
+from controller.guard_state import Pending
+from controller.limits import Bounds, Broken, Rate, admitted, highest_current_pA
 from controller.modes import ModeEvent
-from eelstm_stream.wire.messages import MAX_SEQ, BeamReport, Command, Proposal
+from eelstm_stream.wire.messages import MAX_SEQ, Acknowledgement, BeamReport, Command, Proposal
 
 MAX_NS = 2**63 - 1
 MOST_PENDING = 8  # commands without an answer; an instrument that is so far behind gets no more leases
@@ -23,16 +24,11 @@ class Commanding(Hearing):
             return state.unfit
         if state.bounds is None or state.session is None:
             return Broken("session", "no session is known.")
-        if state.source_lost:
-            return Broken("instrument_silent", "the instrument has been silent: an operator must arm again.")
         if state.beam is None:
             return Broken("instrument_unheard", "the instrument hasn't said yet what its beam does.")
-        if state.beam.dose_pC is None:
-            return Broken("dose_pC", "the instrument doesn't say what dose the specimen has received.")
-        if not state.command_seq < MAX_SEQ:
-            return Broken("seq", "the instrument's session has no numbers left for commands.")
-        if not len(state.pending) < MOST_PENDING:
-            return Broken("pending", f"{len(state.pending)} commands have no answer yet.")
+        refused = self._not_to_be_commanded(state.beam)
+        if refused is not None:
+            return refused
         before_pA = state.current_pA
         if before_pA is None:
             before_pA = min(state.beam.ordered.beam_current_pA, state.bounds.max_current_pA)
@@ -40,7 +36,7 @@ class Commanding(Hearing):
         fit = admitted(state.bounds, wanted, lease_s, highest_pA)
         if isinstance(fit, Broken):
             return fit
-        worst_pA = max(fit.rate.current_pA, self._may_hold_pA(state.beam))
+        worst_pA = max(fit.rate.current_pA, self._may_hold_pA(state.beam, state.bounds))
         overrun_pC = worst_pA * state.bounds.blank_delay_s
         reached_pC = self._reached_pC(worst_pA)
         wanted_pC = reached_pC + worst_pA * fit.lease_s
@@ -87,10 +83,25 @@ class Commanding(Hearing):
         )
         return None
 
-    def _may_hold_pA(self, beam: BeamReport) -> float:
+    def _not_to_be_commanded(self, beam: BeamReport) -> Broken | None:
+        """Why an instrument that has spoken gets no lease, whatever is wanted."""
+        state = self.state
+        if state.source_lost:
+            return Broken("instrument_silent", "the instrument has been silent: an operator must arm again.")
+        if beam.dose_pC is None:
+            return Broken("dose_pC", "the instrument doesn't say what dose the specimen has received.")
+        if not state.command_seq < MAX_SEQ:
+            return Broken("seq", "the instrument's session has no numbers left for commands.")
+        if not len(state.pending) < MOST_PENDING:
+            return Broken("pending", f"{len(state.pending)} commands have no answer yet.")
+        if not len(state.orders) < MOST_ORDERS:
+            return Broken("pending", f"{len(state.orders)} orders wait for their turn at the instrument.")
+        return None
+
+    def _may_hold_pA(self, beam: BeamReport, bounds: Bounds) -> float:
         """Highest current that may hold until the next order does, or if it is lost."""
-        pending = (waiting.rate.current_pA for waiting in self.state.pending if waiting.rate is not None)
-        return max(beam.readback.beam_current_pA, beam.ordered.beam_current_pA, self.state.unsure_pA, *pending)
+        worst_pA = max(rate.current_pA for rate in self.may_hold(beam))
+        return max(worst_pA, bounds.instrument_pA) if self.state.others_ordered else worst_pA
 
     def _reached_pC(self, worst_pA: float) -> float:
         """Dose of the session that may have been reached by now: no more than was granted."""
@@ -137,6 +148,7 @@ class Commanding(Hearing):
     def _send(self, pending: Pending) -> None:
         expires_ns = max(self.state.command_expires_instrument_ns, pending.command.expires_mono_ns)
         self.change(
+            beam_is_off=False,
             command_seq=pending.command.seq,
             command_expires_instrument_ns=expires_ns,
             pending=(*self.state.pending, pending),
@@ -146,14 +158,17 @@ class Commanding(Hearing):
     def acknowledged(self, event: Acknowledged) -> None:
         """An answer, or that there is none. What was charged stays charged."""
         answer = event.acknowledgement
-        pending = next((p for p in self.state.pending if p.command.seq == event.seq), None)
+        pending = next((p for p in self.state.pending if _is_answered(p.command, event)), None)
         if pending is not None:
             self.change(pending=tuple(p for p in self.state.pending if p is not pending))
         if pending is not None and pending.rate is not None:
             if event.result == "accepted" and answer is not None and answer.beam is not None:
-                self.change(ordered=Ordered(pending.rate, answer.beam.holds_from_seq))
+                order = Ordered(pending.command.seq, pending.rate, answer.beam.holds_from_seq)
+                self.change(orders=accepted(self.state.orders, order))
             else:
                 self._not_known_to_act(pending, pending.rate, event.result)
+        if pending is None and event.result == "accepted" and answer is not None:
+            self._late_answer(answer)
         if answer is not None and self.state.session in (answer.session, answer.running_session):
             self.hear(answer.sent_mono_ns)
             if answer.beam is not None and answer.running_session == self.state.session:
@@ -168,6 +183,13 @@ class Commanding(Hearing):
             self._take_time_of_lease(answer.beam)
         self._publish_outcome(pending, pending.rate, event)
 
+    def _late_answer(self, answer: Acknowledgement) -> None:
+        """An order that was in doubt has been taken after all."""
+        for order in self.state.orders:
+            if (answer.session, answer.seq) == (self.state.session, order.seq) and answer.beam is not None:
+                known = Ordered(order.seq, order.rate, answer.beam.holds_from_seq)
+                self.change(orders=accepted(self.state.orders, known))
+
     def _take_time_of_lease(self, beam: BeamReport) -> None:
         """How long a lease lasts by the guard's clock, now that the instrument has said when it ends."""
         if beam.lease is not None and self.state.lease_ends_ns is not None:
@@ -177,8 +199,8 @@ class Commanding(Hearing):
         """The slew is counted from the lower of the two currents, and the dose from the higher."""
         current_pA = min(pending.current_before_pA, self.state.current_pA or pending.current_before_pA)
         self.change(current_pA=current_pA)
-        if result == "unknown":
-            self.change(unsure_pA=max(self.state.unsure_pA, rate.current_pA), ordered=None)
+        if result not in ("refused", "not_sent"):
+            self.change(orders=in_doubt(self.state.orders, pending.command.seq, rate))
 
     def _blank_failed(self, event: Acknowledged) -> None:
         answer = event.acknowledgement
@@ -228,3 +250,9 @@ class Commanding(Hearing):
             decided_mono_ns=pending.sent_ns,
             acknowledged_mono_ns=None if answer is None else self.now_ns,
         )
+
+
+def _is_answered(command: Command, event: Acknowledged) -> bool:
+    """Whether it is this command that the event is about. Numbers begin anew with each session, so a late answer may have the same."""
+    answer = event.acknowledgement
+    return command.seq == event.seq and (answer is None or answer.session == command.session)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from controller.guard_orders import Orders
 from controller.ledger import Ledger
 from controller.limits import Bounds, Broken, Limits, Rate
 from controller.modes import Mode
@@ -25,14 +26,6 @@ class Pending:
     proposal: Proposal | None = None
     clamped: Broken | None = None
     lease_dose_pC: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Ordered:
-    """What the instrument has accepted, and the first frame with it, by its own word."""
-
-    rate: Rate
-    holds_from_seq: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +56,10 @@ class GuardState:
     beam_ended: bool = False  # with its session
     may_be_on: bool = False
     let_on_instrument_ns: int = 0
-    ordered: Ordered | None = None
-    unsure_pA: float = 0.0  # highest current of commands of which nobody knows whether they act
+    beam_is_off: bool = False  # the instrument has said so since it was commanded last
+    may_be_cut: bool = False  # a frame, by a blanking that was ordered: the dose falls then, by what it would have got
+    orders: Orders = ()  # that may hold
+    others_ordered: bool = False  # rates before this guard spoke, of which it knows nothing, may hold
     lease_ends_ns: int | None = None  # at the latest
     lease_s: float = 0.0
     lease_lasts_ns: int = 0  # all of it, by the guard's clock: the instrument's time may run faster

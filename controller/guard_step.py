@@ -25,6 +25,10 @@ class Step:
         self.now_ns = now_ns
         self.effects: list[Effect] = []
 
+    def in_order(self) -> tuple[Effect, ...]:
+        """All effects; what is said to a person comes last, so that no terminal is in the way of a command."""
+        return tuple(sorted(self.effects, key=lambda effect: isinstance(effect, Say)))
+
     def change(self, **changes: Any) -> None:
         """Other values of some fields of the state."""
         self.state = replace(self.state, **changes)

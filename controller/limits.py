@@ -68,6 +68,7 @@ class Bounds:
     max_lease_s: float
     orders_current: bool  # false: the instrument's current is what it is, and between the two above
     blank_delay_s: float
+    instrument_pA: float  # the highest current that the instrument can do, whatever the guard allows
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +128,7 @@ def bounds_for(limits: Limits, session: SessionStart) -> Bounds | Broken:
         max_lease_s=min(limits.max_lease_s, instrument.max_lease_s),
         orders_current=orders_current,
         blank_delay_s=instrument.blank_delay_s,
+        instrument_pA=highest_pA,
     )
     if not lowest_pA <= bounds.max_current_pA:
         reason = (

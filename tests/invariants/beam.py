@@ -6,6 +6,7 @@ specimen receives what comes meanwhile. It counts that dose itself.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from eelstm_stream.wire.messages import (
@@ -51,6 +52,7 @@ class Beam:
 
     session: str
     now_ns: int
+    can: CommandLimits = field(default_factory=lambda: INSTRUMENT)
     current_pA: float = 100.0
     dwell_s: float = 0.4
     dose_pC: float = 0.0  # of whole frames, and of what was cut
@@ -92,6 +94,7 @@ class Beam:
             if self.blanks_ns > to_ns:
                 return False
             self.dose_pC += self.given_pA * (self.blanks_ns - self.frame_began_ns) / S
+            self.frames += 1  # one that is cut keeps its number
             self.now_ns = self.blanks_ns
             self._off()
             return True
@@ -119,7 +122,7 @@ class Beam:
 
     def _blank_late(self) -> None:
         """The lease covers no frame more: the blanker moves, and takes its time."""
-        late_ns = self.now_ns + round(INSTRUMENT.blank_delay_s * S)
+        late_ns = self.now_ns + round(self.can.blank_delay_s * S)
         if self.blanks_ns is not None:
             late_ns = min(late_ns, max(self.blanks_ns, self.now_ns))
         self.dose_pC += self.given_pA * (late_ns - self.now_ns) / S
@@ -156,7 +159,7 @@ class Beam:
             if command.blanked is True:
                 self.let_on = False
                 if self.on:
-                    self.blanks_ns = self.blanks_ns or self.now_ns + round(INSTRUMENT.blank_delay_s * S)
+                    self.blanks_ns = self.blanks_ns or self.now_ns + round(self.can.blank_delay_s * S)
                 else:
                     self.lease_ends_ns = None
             else:
@@ -177,8 +180,8 @@ class Beam:
         ordered = self.ordered
         self.changes.append(
             Change(
-                self.now_ns + round(INSTRUMENT.delay_s * S),
-                self.frames + INSTRUMENT.delay_frames + (self.frame_began_ns is not None),
+                self.now_ns + round(self.can.delay_s * S),
+                self.frames + self.can.delay_frames + (self.frame_began_ns is not None),
                 ordered.current_pA if command.beam_current_pA is None else command.beam_current_pA,
                 ordered.dwell_s if command.dwell_s is None else command.dwell_s,
             )
@@ -231,12 +234,18 @@ class Beam:
         return BeamReport(
             readback=Readback(dwell_s=self.dwell_s, beam_current_pA=self.given_pA, blanked=not self.on),
             ordered=Readback(dwell_s=last.dwell_s, beam_current_pA=last.current_pA, blanked=will_be_blanked),
-            holds_from_seq=max([next_seq, *(change.from_frame + 2 for change in self.changes)]),
+            holds_from_seq=self._holds_from(next_seq) if self.on else next_seq,
             next_seq=next_seq,
             taken_seq=self.taken_seq,
             dose_pC=self.committed_pC,
             lease=lease,
         )
+
+    def _holds_from(self, next_seq: int) -> int:
+        """At the latest: as if all frames until then were as short as any of those ordered."""
+        shortest_s = min([self.dwell_s, *(change.dwell_s for change in self.changes)])
+        frames = [math.ceil((change.at_ns - self.now_ns) / S / shortest_s) + 1 for change in self.changes]
+        return max([next_seq, *(change.from_frame for change in self.changes), *(next_seq + f for f in frames)])
 
     def status(self) -> InstrumentStatus:
         self.statuses += 1
@@ -262,7 +271,7 @@ class Beam:
             "dwell_s": 0.4,
             "beam_current_pA": 100.0,
             "dose_is_relative": False,
-            "commands": INSTRUMENT,
+            "commands": self.can,
             "started_at": STARTED,
             "clock_id": CLOCK,
         }

@@ -10,8 +10,8 @@ from controller.guard_state import GuardState, start
 from controller.ledger import Ledger
 from controller.limits import Limits
 from controller.modes import Mode
-from eelstm_stream.wire.messages import Command, OperatorCommand, Proposal
-from tests.invariants.beam import CLOCK, Beam, S
+from eelstm_stream.wire.messages import Command, CommandLimits, OperatorCommand, Proposal
+from tests.invariants.beam import CLOCK, INSTRUMENT, Beam, S
 
 LIMITS = Limits(budget_pC=5000.0, max_current_pA=300.0, healthy_within_s=1.0)
 E = TypeVar("E")
@@ -20,9 +20,16 @@ E = TypeVar("E")
 class Flown:
     """A guard and a beam, and the time."""
 
-    def __init__(self, limits: Limits = LIMITS, *, ledger: Ledger | None = None, approve_each: bool = False) -> None:
+    def __init__(
+        self,
+        limits: Limits = LIMITS,
+        *,
+        ledger: Ledger | None = None,
+        approve_each: bool = False,
+        can: CommandLimits = INSTRUMENT,
+    ) -> None:
         self.now_ns = 1000 * S
-        self.beam = Beam("session-a", self.now_ns)
+        self.beam = Beam("session-a", self.now_ns, can)
         self.state: GuardState = start(
             limits, ledger or Ledger(limits.budget_pC), clock_id=CLOCK, now_ns=self.now_ns, approve_each=approve_each
         )

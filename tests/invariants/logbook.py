@@ -164,6 +164,12 @@ class Flight:
     def answer(self, result: str = "accepted", which: int = -1, *, silent: bool = False, **beam: Any) -> None:
         """To the newest command that waits, or to another one; with what the instrument then says of its beam."""
         command = self.state.pending[which].command
+        answer = self.acknowledgement(result, which, **beam)
+        self.take(Acknowledged(command.seq, result, None if silent or result in ("unknown", "not_sent") else answer))  # type: ignore[arg-type]
+
+    def acknowledgement(self, result: str, which: int = -1, **beam: Any) -> Acknowledgement:
+        """The instrument's answer to it, not yet taken."""
+        command = self.state.pending[which].command
         if result == "accepted":
             self._obey(command)
         limit = beam.pop("limit", "max_dwell_s") if result == "refused" else None
@@ -171,10 +177,10 @@ class Flight:
             "session": command.session, "seq": command.seq, "running_session": self.session, "sent_mono_ns": self.now_ns - BEHIND_NS,
             "clock_id": "scope-1", "outcome": result if result == "refused" else "accepted", "limit": limit, "reason": "so it is" if limit else "",
         }  # fmt: skip
-        given |= {name: beam.pop(name) for name in ("session", "running_session", "sent_mono_ns") if name in beam}
+        said = {name: beam.pop(name) for name in ("session", "running_session", "sent_mono_ns") if name in beam}
+        given |= {name: value for name, value in said.items() if value is not None}
         beamless = beam.pop("beamless", False)
-        answer = Acknowledgement(**given, beam=None if beamless else self.report(**beam))
-        self.take(Acknowledged(command.seq, result, None if silent or result in ("unknown", "not_sent") else answer))  # type: ignore[arg-type]
+        return Acknowledgement(**given, beam=None if beamless else self.report(**beam))
 
     def _obey(self, command: Command) -> None:
         self.beam["taken"] = command.seq

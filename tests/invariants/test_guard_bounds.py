@@ -11,7 +11,7 @@ from tests.invariants.logbook import INSTRUMENT, LIMITS, Flight
 
 BOUNDS = Bounds(
     min_current_pA=0.0, max_current_pA=250.0, min_dwell_s=0.05, max_dwell_s=0.8, max_lease_s=1.5, orders_current=True,
-    blank_delay_s=0.02,
+    blank_delay_s=0.02, instrument_pA=250.0,
 )  # fmt: skip
 
 

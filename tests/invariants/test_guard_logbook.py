@@ -49,15 +49,15 @@ def a_session_in_auto() -> Flight:
     f.later(0.01).answer(holds_from=1)
     f.later(0.2).status(next=1, dose_pC=18.0)
     f.later(0.2).propose(dwell_s=0.3, beam_current_pA=110.0)  # faster than the current may rise? no: within the slew
-    f.later(0.01).answer(holds_from=3, next=2)
-    f.later(0.4).status(next=4, dose_pC=60.0)
+    f.later(0.01).answer(holds_from=3, next=2, dose_pC=36.0)
+    f.later(0.4).status(next=4, dose_pC=84.0)
     f.later(0.1).propose(beam_current_pA=400.0, dwell_s=2.0, lease_s=9.0)  # clamped
     f.later(0.01).answer(holds_from=6, next=4)
     f.later(0.3).propose(blank=True)
     f.later(0.01).answer()
-    f.later(0.1).status(dose_pC=70.0)
+    f.later(0.1).status(dose_pC=90.0)
     f.later(0.1).propose()  # lets the beam on again
-    f.later(0.01).answer(next=5, holds_from=6)
+    f.later(0.01).answer(next=5, holds_from=6, dose_pC=130.0)
     f.later(0.1).operate("disarm")
     f.later(0.01).answer()
     f.end("session-of-another")
@@ -578,17 +578,17 @@ def a_journal_that_fails() -> Flight:
 def a_readback_that_differs() -> Flight:
     f = Flight().flying()
     f.later(0.1).status(next=0, current_pA=120.0, dose_pC=10.0)  # doesn't hold yet
-    f.later(0.1).status(next=1, current_pA=105.0, dose_pC=20.0)  # no difference
-    f.later(0.1).status(next=1, current_pA=120.0, dose_pC=30.0, sent_s_ago=0.2)  # old
-    f.later(0.1).status(next=1, current_pA=120.0, dose_pC=30.0)
-    f.status(next=2)
+    f.later(0.1).status(next=1, current_pA=105.0, dose_pC=52.0)  # no difference
+    f.later(0.1).status(next=1, current_pA=120.0, dose_pC=52.0, sent_s_ago=0.2)  # old
+    f.later(0.1).status(next=1, current_pA=120.0, dose_pC=52.0)
+    f.status(next=2, dose_pC=100.0)
     return f
 
 
 @flight
 def a_dwell_that_differs() -> Flight:
     f = Flight().flying()
-    f.later(0.1).status(next=1, dwell_s=0.379, current_pA=90.0 + 5.0, dose_pC=20.0)
+    f.later(0.1).status(next=1, dwell_s=0.379, current_pA=90.0 + 5.0, dose_pC=36.0)
     return f
 
 
@@ -636,12 +636,174 @@ def a_status_from_before_a_command() -> Flight:
 def more_dose_than_was_granted() -> Flight:
     f = Flight().flying()
     f.later(0.1).status(dose_pC=102.0)
-    f.later(0.1).status(dose_pC=50.0)
     f.later(0.1).status(dose_pC=102.0 + 1e-6)
     f.later(0.1).status(dose_pC=2000.0)
     f.operate("clear")
     f.operate("arm")
     f.later(0.1).propose()
+    return f
+
+
+@flight
+def a_dose_that_falls() -> Flight:
+    f = Flight().flying()
+    f.later(0.1).status(dose_pC=60.0, next=1)
+    f.later(0.1).status(dose_pC=60.0 * (1 - 2e-9), next=1)
+    f.later(0.1).operate("clear")
+    f.operate("arm")
+    f.start()
+    f.start("session-b")
+    f.status(dose_pC=0.0, next=0, taken=None, blanked=True, will_blank=True, lease=None)
+    f.operate("clear")
+    f.operate("arm")
+    return f
+
+
+@flight
+def a_dose_that_stands_still() -> Flight:
+    f = Flight().flying()
+    f.later(0.1).status(dose_pC=40.0, next=1)
+    f.later(0.4).status(dose_pC=79.0, next=2)  # within what a readback may differ
+    f.later(0.4).status(dose_pC=79.0, next=3)
+    return f
+
+
+@flight
+def frames_that_are_counted_anew() -> Flight:
+    f = Flight().flying()
+    f.later(0.1).status(dose_pC=80.0, next=2)
+    f.operate("blank")
+    f.answer()
+    f.later(0.1).status(dose_pC=80.0, next=1)
+    return f
+
+
+@flight
+def a_frame_that_is_cut() -> Flight:
+    f = Flight().flying()
+    f.later(0.1).status(dose_pC=80.0, next=2)
+    f.operate("blank")
+    f.answer(blanked=False)
+    f.later(0.1).status(dose_pC=50.0, next=2, blanked=True)
+    f.later(0.1).status(dose_pC=50.0, next=2)
+    f.later(0.1).status(dose_pC=49.0, next=2)  # nothing is left to be cut
+    return f
+
+
+@flight
+def a_frame_that_is_cut_by_more_than_all_of_it() -> Flight:
+    f = Flight().flying()
+    f.later(0.1).status(dose_pC=80.0, next=2)
+    f.operate("blank")
+    f.answer(dose_pC=80.0 - 42.1)
+    return f
+
+
+@flight
+def a_frame_that_is_cut_while_the_beam_is_let_on_again() -> Flight:
+    f = Flight().flying()
+    f.later(0.1).status(dose_pC=80.0, next=2)
+    f.propose(blank=True)
+    f.answer(blanked=False)
+    f.propose()
+    f.answer()
+    f.later(0.1).status(dose_pC=77.0, next=3)  # the second was cut, and the third goes on
+    f.later(0.1).status(dose_pC=70.0, next=3)
+    return f
+
+
+@flight
+def a_dose_that_fell_while_nobody_guarded() -> Flight:
+    f = Flight(ledger=Ledger(1000.0, 0.0, "session-a", 500.0, 400.0))
+    f.start()
+    f.status(dose_pC=100.0)  # a frame of the longest dwell at the highest current may have been cut
+    g = Flight(ledger=Ledger(1000.0, 0.0, "session-a", 500.0, 400.0))
+    g.start()
+    g.status(dose_pC=99.0)
+    f.lines += g.lines
+    return f
+
+
+@flight
+def others_commanded_before_and_the_beam_is_on() -> Flight:
+    """What they ordered may hold: the first lease is reckoned at the highest current that the instrument has."""
+    f = Flight(replace(LIMITS, max_current_pA=120.0)).armed(taken=3, blanked=False, will_blank=False)
+    f.answer("unknown")
+    f.propose()
+    f.later(0.01).answer(holds_from=1)
+    f.later(0.1).status(next=5, dose_pC=1.0, holds_from=0)
+    return f
+
+
+@flight
+def orders_that_wait_their_turn() -> Flight:
+    f = Flight().flying(beam_current_pA=200.0)
+    f.later(0.1).status(next=1, dose_pC=80.0)
+    f.later(0.1).propose(beam_current_pA=250.0)
+    f.answer(holds_from=4, current_pA=200.0)
+    f.later(0.1).propose(beam_current_pA=10.0)
+    f.answer(holds_from=6, current_pA=200.0)
+    f.later(0.1).propose(beam_current_pA=10.0)  # at 250 pA, which hold in between
+    f.answer(holds_from=7, current_pA=200.0)
+    f.later(0.1).status(next=5, current_pA=240.0, dose_pC=300.0)
+    f.later(0.1).status(next=7, current_pA=10.0, dose_pC=310.0)
+    f.propose(beam_current_pA=10.0)
+    return f
+
+
+@flight
+def a_readback_that_differs_while_orders_go_on() -> Flight:
+    f = Flight().flying(beam_current_pA=100.0)
+    f.later(0.1).propose(beam_current_pA=110.0)
+    f.answer(holds_from=2, next=1, dose_pC=40.0, current_pA=100.0)
+    f.later(0.1).propose(beam_current_pA=100.0)
+    f.answer(holds_from=3, next=2, dose_pC=80.0, current_pA=150.0)
+    return f
+
+
+@flight
+def a_late_answer_of_an_order_in_doubt() -> Flight:
+    f = Flight().flying(beam_current_pA=100.0)
+    f.later(0.1).propose(beam_current_pA=110.0)
+    late = f.state.pending
+    f.answer("unknown")
+    f.later(0.1).propose(beam_current_pA=90.0)
+    f.answer(holds_from=4, current_pA=100.0)
+    known, f.state = f.state, replace(f.state, pending=late)
+    f.lines.append("now the answers to it, of which another session's is none")
+    for session in ("session-of-before", None):
+        answer = f.acknowledgement("accepted", holds_from=2, ordered_pA=90.0, current_pA=100.0, session=session)
+        f.state = known
+        f.take(Acknowledged(1, "accepted", answer))
+        known = f.state
+        f.state = replace(f.state, pending=late)
+    f.state = known
+    f.take(Acknowledged(1, "accepted", answer.model_copy(update={"beam": None})))
+    f.take(Acknowledged(1, "refused", answer))
+    f.take(Acknowledged(99, "accepted", answer))
+    return f
+
+
+@flight
+def an_instrument_whose_frames_dont_go_on() -> Flight:
+    f = Flight().flying()
+    f.lines.append("so 63 times more")
+    kept = f.lines
+    for _ in range(63):
+        f.lines = []
+        f.later(0.01).propose(beam_current_pA=90.0)
+        f.answer(holds_from=9)
+    f.lines = kept
+    f.propose(beam_current_pA=90.0)
+    return f
+
+
+@flight
+def an_answer_to_another_sessions_command() -> Flight:
+    f = Flight().armed()
+    f.later(0.5).propose()
+    f.answer("refused", session="session-of-before", limit="session")
+    f.answer()
     return f
 
 
@@ -814,7 +976,7 @@ def states_that_no_flight_leads_to() -> Flight:
         f.state = replace(fixed, **changes)
         f.take(Tick())
     f.state = replace(sound, bounds=None)
-    f.later(0.1).status(next=1, current_pA=120.0)
+    f.later(0.1).status(next=1, current_pA=120.0, dose_pC=48.0)
     return f
 
 

@@ -26,7 +26,7 @@ from controller.guard_report import status
 from controller.ledger import Ledger
 from controller.modes import BLANKED, Mode
 from eelstm_stream.wire.messages import LeaseReport, SessionEnd
-from tests.invariants.beam import Beam, S
+from tests.invariants.beam import INSTRUMENT, Beam, S
 from tests.invariants.flown import LIMITS, Flown, all_of, in_mode
 
 D, A, H, O, B, L = Mode  # noqa: E741 - as in the table
@@ -647,3 +647,62 @@ def test_the_status_shows_ledger_counts_and_readback():
     assert (said.taken_proposal_seq, said.taken_operator_seq) == (2, 1)
     assert said.readback is not None
     assert not said.readback.blanked
+
+
+# An instrument that can't be believed
+
+
+@pytest.mark.parametrize("lie", [lambda pC: min(pC, 40.0), lambda pC: pC % 100.0])
+def test_a_dose_that_stands_still_or_falls_ends_the_session(lie):
+    """Leases end at that dose: the specimen would get them again and again."""
+    flown = in_mode(Mode.DISARMED, limits=replace(LIMITS, budget_pC=400.0))
+    honest = flown.beam.report
+    flown.beam.report = lambda: honest().model_copy(update={"dose_pC": lie(honest().dose_pC)})  # type: ignore[method-assign, operator]
+    flown.tell("arm")
+    for _ in range(20):
+        flown.propose()
+        flown.wait(0.4)
+        assert flown.beam.committed_pC <= flown.state.ledger.charged_pC
+    assert flown.mode is Mode.BLANK_LATCHED
+    assert "not to be believed" in (flown.state.latched_by or "")
+    assert not flown.beam.on
+    flown.tell("clear")
+    [reply] = all_of(flown.tell("arm"), Reply)
+    assert (reply.outcome, reply.limit) == ("refused", "dose_pC")
+
+
+@pytest.mark.parametrize(("delay_frames", "every_s"), [(0, 0.4), (1, 0.4), (8, 0.4), (8, 1.2)])
+def test_a_readback_is_compared_while_proposals_go_on(delay_frames, every_s):
+    flown = Flown(LIMITS, can=INSTRUMENT.model_copy(update={"delay_frames": delay_frames, "delay_s": 0.0})).follow()
+    flown.beam.readback_factor = 1.5
+    flown.tell("arm")
+    for i in range(20):
+        flown.propose(beam_current_pA=100.0 + i % 2)
+        flown.wait(every_s)
+    assert flown.mode is Mode.BLANK_LATCHED
+    assert "reads back 15" in (flown.state.latched_by or "")
+    assert flown.beam.frames < 16
+
+
+def test_an_order_that_waits_its_turn_is_reckoned_with():
+    flown = Flown(LIMITS, can=INSTRUMENT.model_copy(update={"delay_frames": 8, "delay_s": 0.0})).follow()
+    flown.tell("arm")
+    flown.propose(beam_current_pA=100.0)
+    flown.wait(1.0)
+    flown.propose(beam_current_pA=200.0)
+    for _ in range(2):
+        flown.propose(beam_current_pA=10.0)
+        reached_pC = flown.beam.committed_pC
+        assert flown.granted()[-1].lease_until_dose_pC == pytest.approx(reached_pC + 200.0 * 2.0)
+        flown.wait(0.1)
+
+
+def test_an_answer_to_another_sessions_command_is_none_to_this_one():
+    flown = in_mode(Mode.DISARMED)
+    flown.tell("arm")
+    flown.answers = False
+    flown.propose()
+    [waiting] = flown.state.pending
+    answer = flown.beam.obey(flown.sent[-1].model_copy(update={"session": "session-old"}), flown.now_ns)
+    flown.take(Acknowledged(waiting.command.seq, "refused", answer))
+    assert flown.state.pending == (waiting,)

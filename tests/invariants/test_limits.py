@@ -28,7 +28,7 @@ from tests.invariants.beam import INSTRUMENT, Beam
 from tests.properties import examples
 
 LIMITS = Limits(budget_pC=1000.0, max_current_pA=300.0)
-BOUNDS = Bounds(5.0, 300.0, 0.05, 1.0, 2.0, orders_current=True, blank_delay_s=0.03)
+BOUNDS = Bounds(5.0, 300.0, 0.05, 1.0, 2.0, orders_current=True, blank_delay_s=0.03, instrument_pA=400.0)
 numbers = st.floats() | st.sampled_from([math.nan, math.inf, -math.inf, 0.0, -1.0])
 START = Beam("a", 0).start()
 
@@ -72,9 +72,11 @@ def test_limits_that_just_agree_are_none(changes):
 
 def test_in_a_session_the_narrower_limit_holds():
     bounds = bounds_for(LIMITS, start())
-    assert bounds == Bounds(5.0, 300.0, 0.05, 1.0, 2.0, orders_current=True, blank_delay_s=0.03)
+    assert bounds == Bounds(5.0, 300.0, 0.05, 1.0, 2.0, orders_current=True, blank_delay_s=0.03, instrument_pA=400.0)
     wide = Limits(budget_pC=1e6, max_current_pA=1000.0, min_dwell_s=0.2, max_dwell_s=9.0, max_lease_s=9.0)
-    assert bounds_for(wide, start()) == Bounds(5.0, 400.0, 0.2, 2.0, 5.0, orders_current=True, blank_delay_s=0.03)
+    assert bounds_for(wide, start()) == Bounds(
+        5.0, 400.0, 0.2, 2.0, 5.0, orders_current=True, blank_delay_s=0.03, instrument_pA=400.0
+    )
 
 
 def test_a_current_that_cant_be_ordered_is_what_it_is():
