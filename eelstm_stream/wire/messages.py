@@ -466,6 +466,9 @@ class GuardStatus(Message):
     refused: Count = Field(0, description="proposals and operator's commands refused")
     refused_by: dict[Name, Count] = Field({}, max_length=64, description="refusals by the name of the limit")
     readback: Readback | None = Field(None, description="what the instrument last said of its beam")
+    beam_is_off: bool = Field(
+        False, description="the instrument has said that the beam is blanked, after all that the guard commanded"
+    )
 
 
 class ControllerStatus(Message):
