@@ -56,7 +56,9 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
-class _Pending:
+class Pending:
+    """An order that waits for its time."""
+
     order: Order
     from_frame: int
     from_ns: int
@@ -69,7 +71,7 @@ class BeamState:
     current_pA: float
     dwell_s: float
     blanked: bool = True
-    pending: tuple[_Pending, ...] = ()
+    pending: tuple[Pending, ...] = ()
 
     @property
     def probe_current_pA(self) -> float:
@@ -118,15 +120,15 @@ def order(
     if command.blanked is True:
         pending = [waiting for waiting in pending if waiting.order.blanked is not False]
         if not any(waiting.order.blanked for waiting in pending):  # one that was ordered before comes sooner
-            pending.append(_Pending(Order(blanked=True), frame, now_ns + round(parameters.blank_delay_s * 1e9)))
+            pending.append(Pending(Order(blanked=True), frame, now_ns + round(parameters.blank_delay_s * 1e9)))
     if command.current_pA is not None or command.dwell_s is not None:
         from_ns = now_ns + round(parameters.delay_s * 1e9)
-        pending.append(_Pending(replace(command, blanked=None), frame + parameters.delay_frames, from_ns))
+        pending.append(Pending(replace(command, blanked=None), frame + parameters.delay_frames, from_ns))
     if command.blanked is False:
         from_frame = max((waiting.from_frame for waiting in pending), default=frame)
         from_ns = max((waiting.from_ns + bool(waiting.order.blanked) for waiting in pending), default=now_ns)
         from_ns = max(from_ns, now_ns + round(parameters.blank_delay_s * 1e9))
-        pending.append(_Pending(Order(blanked=False), max(frame, from_frame), from_ns))
+        pending.append(Pending(Order(blanked=False), max(frame, from_frame), from_ns))
     return replace(state, pending=tuple(pending))
 
 
@@ -136,7 +138,7 @@ def due(state: BeamState, *, frame: int | None, now_ns: int) -> BeamState:
     frame: its number; None while the beam is blanked, when no frame is in the way of what was ordered.
     """
     current_pA, dwell_s, blanked = state.current_pA, state.dwell_s, state.blanked
-    still: list[_Pending] = []
+    still: list[Pending] = []
     for pending in state.pending:
         if (frame is not None and frame < pending.from_frame) or now_ns < pending.from_ns:
             still.append(pending)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 from acquisition_sim import beam
-from acquisition_sim.beam import BeamState
+from acquisition_sim.beam import BeamState, Pending
 from acquisition_sim.instrument import InstrumentParameters, InstrumentState
 from eelstm_stream.wire.messages import BeamReport, LeaseReport, Readback
 
@@ -38,13 +37,45 @@ def _readback(state: BeamState) -> Readback:
 
 
 def _holds_from_seq(state: InstrumentState) -> int:
-    """First frame that begins with everything ordered, if frames follow each other until then."""
-    if state.beam.blanked:
-        return state.next_seq  # no frame begins before the beam is let on, which waits for the others
-    now = replace(state.beam, pending=tuple(p for p in state.beam.pending if p.order.blanked is None))
-    seq, begins_ns = state.next_seq, state.now_ns if state.frame is None else state.frame.ends_ns
-    while (now := beam.due(now, frame=seq, now_ns=begins_ns)).pending:
-        dwell_ns = round(now.dwell_s * 1e9)
-        frames = min(max(p.from_frame - seq, -(-(p.from_ns - begins_ns) // dwell_ns)) for p in now.pending)
-        seq, begins_ns = seq + frames, begins_ns + frames * dwell_ns
+    """First frame that begins with every dwell and current ordered, if nothing else is ordered and the lease lasts.
+
+    Where the beam is blanked for good before then, it's the frame after that: letting the beam on again waits for them.
+    """
+    now, seq, at_ns = state.beam, state.next_seq, state.since_ns
+    if state.frame is not None:
+        blanks_ns = beam.blanks_ns(now)
+        is_cut = blanks_ns is not None and blanks_ns < state.frame.ends_ns
+        at_ns = blanks_ns if blanks_ns is not None and is_cut else state.frame.ends_ns
+        now = beam.due(now, frame=None if is_cut else seq, now_ns=at_ns)
+    while any(_is_rate(pending) for pending in now.pending):
+        if now.blanked:
+            lets_on_ns = next((pending.from_ns for pending in now.pending if pending.order.blanked is False), None)
+            if lets_on_ns is None:
+                return seq
+            at_ns, frame = lets_on_ns, None
+        else:
+            frames = _frames_until_a_change(now, seq, at_ns)
+            blanks_ns = beam.blanks_ns(now)
+            if (
+                frames == 0 and blanks_ns is not None
+            ):  # the blanker moves before another frame would end, so none begins
+                at_ns, frame = blanks_ns, None
+            else:
+                seq, at_ns = seq + frames, at_ns + frames * round(now.dwell_s * 1e9)
+                frame = seq
+        now = beam.due(now, frame=frame, now_ns=at_ns)
     return seq
+
+
+def _frames_until_a_change(now: BeamState, seq: int, at_ns: int) -> int:
+    """Frames that follow each other from then on, all alike, until a rate changes or the blanker moves. One of them is pending."""
+    dwell_ns = round(now.dwell_s * 1e9)
+    return min(
+        max(p.from_frame - seq, -(-(p.from_ns - at_ns) // dwell_ns)) if _is_rate(p) else (p.from_ns - at_ns) // dwell_ns
+        for p in now.pending
+        if _is_rate(p) or p.order.blanked
+    )
+
+
+def _is_rate(pending: Pending) -> bool:
+    return pending.order.current_pA is not None or pending.order.dwell_s is not None

@@ -326,6 +326,49 @@ def test_the_report_names_that_frame_whatever_the_delays_are(delay_frames, delay
         assert frames[seen.holds_from_seq - 1].dwell_s != seen.ordered.dwell_s
 
 
+@examples(300)
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 900),
+            st.sampled_from([None, None, False, False, True]),
+            st.sampled_from(["neither", "dwell", "current", "both"]),
+        ),
+        max_size=9,
+    ),
+    st.sampled_from([0.0, 0.03, 0.35, 1.5]),
+    st.sampled_from([0.0, 0.05, 0.9]),
+    st.sampled_from([0, 1, 4]),
+    st.integers(0, 300),
+)
+def test_the_first_frame_with_all_that_was_ordered_is_the_one_that_the_report_names(
+    told, blank_delay_s, delay_s, delay_frames, looks_ms
+):
+    flown = flight(
+        dwell_s=0.2, current_pA=150.0, blank_delay_s=blank_delay_s, delay_s=delay_s, delay_frames=delay_frames
+    )
+    at_ms = 0
+    for number, (wait_ms, blanked, rates) in enumerate(told, start=1):
+        at_ms += wait_ms
+        what: dict[str, Any] = {} if blanked is None else {"blanked": blanked}
+        what |= {"lease_s": 30.0} if blanked is False else {}  # longer than the flight
+        what |= {"dwell_s": 0.2 + number / 100} if rates in ("dwell", "both") else {}  # none is ordered twice
+        what |= {"beam_current_pA": 100.0 + number} if rates in ("current", "both") else {}
+        if what:
+            assert flown.tell(at_ms, **what) is None
+    flown.until(at_ms + looks_ms)
+    seen = report(flown.state, flown.parameters)
+    flown.until(at_ms + looks_ms + 8000)
+    begun = [e.frame for e in flown.events if isinstance(e, Taken)]
+    with_all = [
+        frame.seq
+        for frame in [*begun, *([flown.state.frame] if flown.state.frame else [])]
+        if frame.seq >= seen.next_seq
+        and (frame.dwell_s, frame.current_pA) == (seen.ordered.dwell_s, seen.ordered.beam_current_pA)
+    ]
+    assert seen.holds_from_seq == next(iter(with_all), flown.state.next_seq)
+
+
 # Refusals
 
 
