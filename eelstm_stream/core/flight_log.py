@@ -139,7 +139,7 @@ class FlightLog:
         """
         if self.end is not None:
             return "the session has ended"
-        if not self.was_on or not self.is_blanked or self.blanked_since_ns is None:
+        if not self.was_on or self.blanked_since_ns is None:
             return None
         if self.guard is not None and self.was_armed and self.guard.mode in MODES_THAT_END:
             return self.guard.text

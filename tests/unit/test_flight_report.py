@@ -125,6 +125,13 @@ def test_a_command_is_as_late_as_its_acknowledgement_is_after_the_spectrum_behin
     assert heard(decision).latency_percentile_ms(50) is None
 
 
+def test_times_are_those_of_the_instrument_which_may_run_faster() -> None:
+    log = heard(guard("auto"), controller("controlling"), frame(0), speed=10.0)
+    assert log.modes == [(10.0, "auto")]
+    assert log.estimates[0][0] == 20.0
+    assert log.frames[0].ended_s == 0.4  # by its own stamps, which are in that time already
+
+
 TRUTH = Truth(phase=0.25, dose_pC=250.0, phases=np.array([0.0, 0.5]), at_dose_pC=np.array([0.0, 500.0]))
 BEYOND = Truth(phase=0.35, dose_pC=350.0, phases=TRUTH.phases, at_dose_pC=TRUTH.at_dose_pC)
 
