@@ -69,4 +69,5 @@ def status(state: GuardState, seq: Seq, sent_mono_ns: int) -> GuardStatus:
         refused=state.refused,
         refused_by=dict(state.refused_by),
         readback=None if state.beam is None else state.beam.readback,
+        beam_is_off=state.beam_is_off,
     )

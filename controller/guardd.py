@@ -397,6 +397,7 @@ class Guard:
             awaiting,
             state.operator_seq,
             blanked,
+            state.beam_is_off,
         )
 
     def _publish_if_changed(self) -> None:

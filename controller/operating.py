@@ -161,7 +161,8 @@ def _blank(guard: Operator, settings: OperatorSettings, reason: str, *, as_json:
     if reply.session is None:
         _show(reply, "blank", as_json)
         return 1
-    seen = guard.hear(BLANKED_WITHIN_S, lambda status: status.readback is not None and status.readback.blanked)
+    answered_ns = reply.sent_mono_ns  # what the guard said before it may be of the beam before
+    seen = guard.hear(BLANKED_WITHIN_S, lambda status: status.beam_is_off and status.sent_mono_ns >= answered_ns)
     if seen is None:
         raise EelstmError(
             f"the guard told the instrument to blank, and the instrument hasn't said that it did: {BY_HAND}, and see "

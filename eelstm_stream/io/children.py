@@ -29,10 +29,10 @@ class ChildError(EelstmError):
 class Child:
     """One `eelstm` subcommand running as a process. It ends by itself when this process does."""
 
-    def __init__(self, *arguments: str, module: str = "eelstm_stream") -> None:
+    def __init__(self, *arguments: str, module: str = "eelstm_stream", stderr: int | None = None) -> None:
         """Start it. arguments: those of the command line; the program must know --json and --with-parent.
 
-        module: what to run, where it's not this program itself.
+        module: what to run, where it's not this program itself. stderr: descriptor that it writes to, instead of into a log.
         """
         self.name = " ".join(arguments[:2]) if arguments[0] == "sim" else arguments[0]
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process; closed on exit
@@ -40,7 +40,7 @@ class Child:
             [sys.executable, "-m", module, *arguments, "--json", "--with-parent"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=self._log,
+            stderr=self._log if stderr is None else stderr,
             start_new_session=True,  # Ctrl-C reaches the starter alone, which ends the others in order
         )
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import io
 import json
+import os
 import resource
 import signal
 from collections.abc import Callable, Iterator
@@ -47,12 +49,15 @@ command_within_s = 5
 class Rig:
     """An instrument and a guard, and the test in the place of controller and operator."""
 
-    def __init__(self, folder: Path, settings: str = SETTINGS, *flags: str, follow: bool = True) -> None:
+    def __init__(
+        self, folder: Path, settings: str = SETTINGS, *flags: str, follow: bool = True, stderr: int | None = None
+    ) -> None:
         self.folder = folder
         self.journal = folder / "guard.journal"
         self.config = folder / "settings.toml"
         self.config.write_text(settings)
         self._flags = flags
+        self._stderr = stderr  # of its guards
         self._seq = -1
         with ExitStack() as stack:
             self.sim = stack.enter_context(Child("sim", "run", "--obey", "--fixed", *self._sockets("command")))
@@ -83,7 +88,7 @@ class Rig:
 
     def start_guard(self, *, follow: bool = True) -> GuardStatus:
         """A guard, and its first status, or the first in which it can guard the instrument's session."""
-        self.guard = self._guards.enter_context(Child(*self.guard_line))
+        self.guard = self._guards.enter_context(Child(*self.guard_line, stderr=self._stderr))
         self.at = self.guard.wait_until_ready()
         self.ears = self._guards.enter_context(Ears(("status", "decision"), self.at["publish"]))
         while self.proposals.recv() != b"\1microscope.proposal.":
@@ -252,6 +257,47 @@ def test_an_operator_blanks_while_the_controller_goes_on(tmp_path: Path):
         assert run(*rig.operator_line("arm")).code == 1
         assert run(*rig.operator_line("clear")).code == 0
         assert rig.status(lambda s: s.mode != "blank_latched").mode == "disarmed"
+
+
+def test_a_blank_is_not_confirmed_by_what_the_instrument_said_before_it(rig: Rig):
+    assert rig.tell("arm").outcome == "accepted"
+    rig.sim.process.send_signal(signal.SIGSTOP)  # the last that it said: blanked
+    rig.propose()
+    rig.status(lambda s: not s.beam_is_off)
+    unsure = run(*rig.operator_line("blank"))
+    assert unsure.code == 1, unsure.out
+    assert "BLANK BY HAND" in unsure.err
+    rig.sim.process.send_signal(signal.SIGCONT)
+    assert rig.status(lambda s: s.beam_is_off).mode == "blank_latched"
+    assert run(*rig.operator_line("blank")).code == 0
+
+
+def test_a_terminal_that_is_not_read_or_gone_hangs_nothing(tmp_path: Path):
+    """75 lines fill a pipe of one page; then its reader goes."""
+    read, write = os.pipe()
+    fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, 4096)
+    try:
+        with Rig(tmp_path, SETTINGS, stderr=write) as rig:
+            for _ in range(60):
+                assert rig.tell("arm").outcome == "accepted"
+                assert rig.tell("disarm").outcome == "accepted"
+            assert rig.tell("blank").outcome == "accepted"
+            assert rig.tell("clear").outcome == "accepted"
+            assert b"lines were not said" not in os.read(read, 65536)
+            assert rig.tell("arm").outcome == "accepted"
+            assert b"lines were not said" in os.read(read, 65536)
+            os.close(write)
+            write = -1
+            os.close(read)
+            read = -1
+            rig.fly()
+            assert rig.tell("blank").outcome == "accepted"
+            rig.beam(blanked=True)
+            assert rig.end_guard() == 0
+    finally:
+        for end in (read, write):
+            if end >= 0:
+                os.close(end)
 
 
 def test_an_override_renews_its_leases_until_it_is_ended(rig: Rig):

@@ -361,8 +361,14 @@ GOLDENS = (
             refused_by={"max_current_pA": 1, "expired": 2},
             readback=Readback(dwell_s=0.4, beam_current_pA=150.0, blanked=True),
         ),
+        still_written=False,
     ),
-    Golden("least", GuardStatus(**ENVELOPE, clock_id="b", mode="disarmed", text="")),
+    Golden("least", GuardStatus(**ENVELOPE, clock_id="b", mode="disarmed", text=""), still_written=False),
+    Golden(
+        "beam_is_off",
+        GuardStatus(**ENVELOPE, clock_id="b", mode="blank_latched", text="", latched_by="me", beam_is_off=True),
+    ),
+    Golden("beam_may_be_on", GuardStatus(**ENVELOPE, clock_id="b", mode="disarmed", text="")),
     Golden(
         "full",
         ControllerStatus(
