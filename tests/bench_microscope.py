@@ -20,7 +20,9 @@ from eelstm_stream.io.instrument_server import InstrumentServer, Received
 from eelstm_stream.wire.messages import CommandLimits, EnergyAxis, Payload, Readback
 from tests.programs import ANY_PORT
 
-LIMITS = CommandLimits(min_dwell_s=0.01, max_dwell_s=10.0, min_current_pA=1.0, max_current_pA=500.0, max_lease_s=30.0)
+LIMITS = CommandLimits(
+    min_dwell_s=0.01, max_dwell_s=10.0, min_current_pA=1.0, max_current_pA=500.0, max_lease_s=30.0, blank_delay_s=0.05
+)
 FRAME = 2  # the one with which a fault begins
 LOGGED = ("no readback", "commands in threes")  # faults that say on stderr what was done to the microscope
 
@@ -41,11 +43,11 @@ class InThrees(InstrumentServer):
 class BenchMicroscope:
     """Counts 10 in each of 16 channels for each pC, unless its fault is another."""
 
-    limits = LIMITS
     readout_s = 0.005
     notes = ("on the bench",)
 
     def __init__(self, fault: str) -> None:
+        self.limits = LIMITS if fault != "blanks in no time" else LIMITS.model_copy(update={"blank_delay_s": 0.0})
         self._fault = fault
         self._frames = 0
         self._dwell_s, self._current_pA, self._blanked = 0.05, 100.0, False

@@ -8,6 +8,11 @@ to wait for an exposure.
                           └─ commanded, or the lease is over before the camera is done: cut ──► blanked
 
 Dose is current × the time that the beam was on, by the clock: the time between frames, and what was cut, are in it.
+
+A lease ends with the beam off, not with the beginning of that: `blank_delay_s` of the adapter's limits, the blanker's time and this
+program's together, is planned before the end. The guard keeps as much free beyond the lease. So a program that is late by less than
+twice that gives no more than was charged. One that stands still for longer does: nobody is there to blank. What it gave is counted,
+and told as soon as it goes on.
 """
 
 from __future__ import annotations
@@ -57,6 +62,8 @@ class LeasedInstrument:
         """Blank the beam, and begin a session. name: of the program, in its messages. Who brings the server closes it."""
         self._name = name
         self._microscope = microscope
+        self._blank_s = microscope.limits.blank_delay_s
+        self._after_dwell_s = microscope.readout_s + self._blank_s
         self._server = server
         self._stop = stop
         self._exposure: _Exposure | None = None
@@ -64,6 +71,11 @@ class LeasedInstrument:
         self._dose_pC = 0.0  # of the session, until `_looked_ns`
         self._may_be_on = False  # the blanker was told to let it on, whatever is read back, if anything
         microscope.blank(True)
+        if not self._blank_s > 0:
+            raise EelstmError(
+                "the limits of this adapter say blank_delay_s = 0, and no beam goes off in no time: let them say how long its "
+                "blanker and this program need, such as 0.05 s."
+            )
         self._looked_ns = clock.monotonic_ns()
         self._read = read = microscope.readback()  # what has held since then
         self._session = InstrumentSession(
@@ -151,7 +163,7 @@ class LeasedInstrument:
             self._microscope.limits,
             now_ns=now_ns,
             dose_pC=self._committed_pC(),
-            readout_s=self._microscope.readout_s,
+            after_dwell_s=self._after_dwell_s,
             measured=self._read if is_set else None,
         )
         return refused
@@ -211,11 +223,8 @@ class LeasedInstrument:
             self._blank(uncovered.reason)
             return uncovered
         read, lease = self._read, self._orders.lease
-        off_by_ns = orders.off_by_ns(
-            lease, now_ns=self._looked_ns, dose_pC=self._dose_pC, current_pA=read.beam_current_pA
-        )
         self._exposure = _Exposure(
-            self._next_seq, self._looked_ns, read.dwell_s, read.beam_current_pA, self._dose_pC, off_by_ns
+            self._next_seq, self._looked_ns, read.dwell_s, read.beam_current_pA, self._dose_pC, self._off_by(lease)
         )
         self._next_seq += 1
         threading.Thread(target=self._expose, args=(self._exposure,), daemon=True).start()
@@ -228,7 +237,7 @@ class LeasedInstrument:
             lease,
             now_ns=self._looked_ns,
             dose_pC=self._dose_pC,
-            readout_s=self._microscope.readout_s,
+            after_dwell_s=self._after_dwell_s,
         )
 
     def _expose(self, exposure: _Exposure) -> None:
@@ -282,12 +291,20 @@ class LeasedInstrument:
         return max(self._dose_pC, exposure.dose_before_pC + exposure.current_pA * exposure.dwell_s)
 
     def _off_by_ns(self) -> int:
-        """When a beam that is on must be blanked: by the lease of its frame, or by a newer one that lasts longer."""
+        """When to blank a beam that is on: by the lease of its frame, or by a newer one that lasts longer."""
         by_ns, lease = 0 if self._exposure is None else self._exposure.off_by_ns, self._orders.lease
         if lease is None:
             return by_ns
-        now_ns, current_pA = self._looked_ns, self._read.beam_current_pA
-        return max(by_ns, orders.off_by_ns(lease, now_ns=now_ns, dose_pC=self._dose_pC, current_pA=current_pA))
+        return max(by_ns, self._off_by(lease))
+
+    def _off_by(self, lease: Lease) -> int:
+        return orders.off_by_ns(
+            lease,
+            now_ns=self._looked_ns,
+            dose_pC=self._dose_pC,
+            current_pA=self._read.beam_current_pA,
+            takes_s=self._blank_s,
+        )
 
     def _report(self) -> BeamReport:
         self._look()

@@ -11,7 +11,7 @@ from eelstm_stream.wire.messages import CommandLimits, Payload, Readback
 class Microscope(Protocol):
     """Any of these may raise: the beam is blanked then, and the session ends as failed with what was raised."""
 
-    limits: CommandLimits
+    limits: CommandLimits  # blank_delay_s > 0: of the blanker, and of a busy computer until it moves it
     readout_s: float  # what a frame usually takes beyond its dwell
     notes: tuple[str, ...]  # what a reader should know of these spectra
 

@@ -43,7 +43,12 @@ class Usim:
 
     # It refuses nothing by itself, not even a negative current. A shorter exposure would end before its frame is computed.
     limits = CommandLimits(
-        min_dwell_s=0.08, max_dwell_s=10.0, min_current_pA=1.0, max_current_pA=1000.0, max_lease_s=60.0
+        min_dwell_s=0.08,
+        max_dwell_s=10.0,
+        min_current_pA=1.0,
+        max_current_pA=1000.0,
+        max_lease_s=60.0,
+        blank_delay_s=0.05,  # its blanker takes no time, but this program does, beside a simulator that computes frames
     )
     readout_s = 0.01
 

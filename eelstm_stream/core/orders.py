@@ -4,8 +4,9 @@ Operations: `take` a command; before each frame ask what of it is `not_covered`;
 `report` what holds.
 
 Goals. A command is obeyed whole or refused whole, with the name of what it broke. No frame begins unless the lease covers it,
-with the time that the camera takes to read it out. And since a camera may take longer than it should, a beam that is on has a
-time at which it's blanked whatever the camera does: where its lease ends, or where the dose that it may give is given.
+with the time that the camera takes to read it out, and that it takes to get the beam off. And since a camera may take longer than
+it should, a beam that is on has a time at which it's blanked whatever the camera does: so long before its lease ends, or before the
+dose that it may give is given, that it's off by then.
 """
 
 from __future__ import annotations
@@ -52,13 +53,14 @@ def take(
     *,
     now_ns: int,
     dose_pC: float,
-    readout_s: float,
+    after_dwell_s: float,
     measured: Readback | None = None,
 ) -> tuple[Orders, Refused | None]:
     """Take a command; a refused one changes nothing but uses its number.
 
     now_ns: by the monotonic clock of the instrument's messages. dose_pC: of the session, the frame in progress counted whole.
-    readout_s: what a frame takes beyond its dwell. measured: with the dwell and the current of these orders; None: not yet.
+    after_dwell_s: what a frame takes beyond its dwell, until the beam is off. measured: with the dwell and the current of these
+    orders; None: not yet.
     """
     gate, refused = orders.gate.admit(command, now_ns)
     orders = replace(orders, gate=gate)
@@ -79,7 +81,7 @@ def take(
     ordered = replace(ordered, lease=lease, let_on=ordered.let_on or command.blanked is False)
     as_before = (ordered.dwell_s, ordered.current_pA) == (orders.dwell_s, orders.current_pA)
     frame = ordered if measured is None or not as_before else at_least(ordered, measured)
-    refused = not_covered(frame, lease, now_ns=now_ns, dose_pC=dose_pC, readout_s=readout_s)
+    refused = not_covered(frame, lease, now_ns=now_ns, dose_pC=dose_pC, after_dwell_s=after_dwell_s)
     if refused is None:
         return ordered, None
     return orders, Refused(refused.limit, f"no frame is covered: {refused.reason}.")
@@ -103,29 +105,36 @@ def at_least(orders: Orders, measured: Readback) -> Orders:
     )
 
 
-def not_covered(orders: Orders, lease: Lease, *, now_ns: int, dose_pC: float, readout_s: float) -> Refused | None:
+def not_covered(orders: Orders, lease: Lease, *, now_ns: int, dose_pC: float, after_dwell_s: float) -> Refused | None:
     """What of the next frame, begun now, the lease would not cover, in one clause; None where it covers all of it."""
-    takes_s = orders.dwell_s + readout_s
+    takes_s = orders.dwell_s + after_dwell_s
     after_pC = dose_pC + orders.current_pA * takes_s
     until_ns = now_ns + round(takes_s * 1e9)
     if lease.covers(until_ns=until_ns, dose_pC=after_pC):
         return None
     if until_ns > lease.ends_ns:
         left_s = max(0, lease.ends_ns - now_ns) / 1e9
-        return Refused("lease_s", f"the lease has {left_s:.3f} s left, and a frame takes {takes_s:g} s")
+        return Refused(
+            "lease_s", f"the lease has {left_s:.3f} s left, and a frame takes {takes_s:g} s until the beam is off"
+        )
     reason = (
-        f"the lease ends at {lease.until_dose_pC:g} pC, and a frame with its read-out would bring the session from "
+        f"the lease ends at {lease.until_dose_pC:g} pC, and a frame, until the beam is off, would bring the session from "
         f"{dose_pC:g} to {after_pC:g} pC"
     )
     return Refused("lease_until_dose_pC", reason)
 
 
-def off_by_ns(lease: Lease, *, now_ns: int, dose_pC: float, current_pA: float) -> int:
-    """When a beam that is on must be blanked at the latest. dose_pC: of the session now; current_pA: that it has."""
+def off_by_ns(lease: Lease, *, now_ns: int, dose_pC: float, current_pA: float, takes_s: float) -> int:
+    """When to begin to blank a beam that is on, so that it's off where its lease ends.
+
+    dose_pC: of the session now; current_pA: that it has; takes_s: to blank it, with the time until that is noticed to be due.
+    """
+    takes_ns = round(takes_s * 1e9)
+    ends_ns = lease.ends_ns - takes_ns
     if current_pA <= 0:
-        return lease.ends_ns
-    left_ns = (lease.until_dose_pC - dose_pC) / current_pA * 1e9
-    return lease.ends_ns if now_ns + left_ns >= lease.ends_ns else now_ns + max(0, math.floor(left_ns))
+        return ends_ns
+    left_ns = (lease.until_dose_pC - dose_pC) / current_pA * 1e9 - takes_ns
+    return ends_ns if now_ns + left_ns >= ends_ns else now_ns + max(0, math.floor(left_ns))
 
 
 def report(orders: Orders, read: Readback, *, next_seq: int, dose_pC: float, now_ns: int) -> BeamReport:

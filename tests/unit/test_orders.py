@@ -16,7 +16,7 @@ from tests.properties import examples
 
 S = 1_000_000_000
 NOW_NS = 1000 * S
-READOUT_S = 0.01
+AFTER_S, BLANK_S = 0.01, 0.004  # until the beam is off after a dwell, and what of it the blanker takes
 LIMITS = CommandLimits(min_dwell_s=0.1, max_dwell_s=5.0, min_current_pA=1.0, max_current_pA=200.0, max_lease_s=30.0)
 BLANKED = Orders(CommandGate("here", 5), dwell_s=0.5, current_pA=100.0)
 ON = Orders(CommandGate("here", 5), 0.5, 100.0, let_on=True, lease=Lease(NOW_NS + 2 * S, 1000.0))
@@ -24,7 +24,7 @@ ON = Orders(CommandGate("here", 5), 0.5, 100.0, let_on=True, lease=Lease(NOW_NS 
 
 def told(orders: Orders, *, limits: CommandLimits = LIMITS, dose_pC: float = 0.0, **what: Any):
     fields = {"session": "here", "seq": 6, "sent_mono_ns": 0, "expires_mono_ns": NOW_NS + S} | what
-    return take(orders, Command(**fields), limits, now_ns=NOW_NS, dose_pC=dose_pC, readout_s=READOUT_S)
+    return take(orders, Command(**fields), limits, now_ns=NOW_NS, dose_pC=dose_pC, after_dwell_s=AFTER_S)
 
 
 def test_the_beam_is_let_on_with_what_was_ordered_and_a_lease_from_now_on():
@@ -72,7 +72,7 @@ def test_blanking_ends_the_lease_and_says_why():
         (
             {"blanked": False, "lease_s": 3.0, "lease_until_dose_pC": 60.0},
             "lease_until_dose_pC",
-            "the lease ends at 60 pC, and a frame with its read-out would bring the session from 10 to 61 pC",
+            "the lease ends at 60 pC, and a frame, until the beam is off, would bring the session from 10 to 61 pC",
         ),
         ({"blanked": False, "lease_s": 1.0, "dwell_s": 2.0}, "lease_s", "a frame takes 2.01 s"),
         ({"session": "there", "blanked": True}, "session", "for session there"),
@@ -105,7 +105,8 @@ def command(seq: int, **what: Any) -> Command:
         ([command(6, dwell_s=0.2), command(7, blanked=True)], True),
         ([command(6, blanked=True), command(7, blanked=False, lease_s=1.0)], True),
         ([command(6, blanked=False, lease_s=1.0)], False),
-        ([command(7, dwell_s=0.2), command(6, blanked=True)], False),  # a number that is used does not act
+        ([command(7, dwell_s=0.2), command(6, blanked=True)], True),  # whatever its number
+        ([command(7, dwell_s=0.2), command(6, blanked=True, dwell_s=0.2)], False),  # a number that is used does not act
         ([command(6, blanked=True, session="there")], False),
         ([command(6, blanked=True, dwell_s=99.0)], False),  # refused whole
         ([], False),
@@ -122,7 +123,7 @@ def test_a_frame_is_reckoned_as_it_is_measured_where_that_is_more():
         (what, "lease_until_dose_pC"),  # 56.1 pC
         (what | {"beam_current_pA": 99.0}, None),  # of which nothing is measured yet
     ):
-        given = {"now_ns": NOW_NS, "dose_pC": 0.0, "readout_s": READOUT_S}
+        given = {"now_ns": NOW_NS, "dose_pC": 0.0, "after_dwell_s": AFTER_S}
         assert take(BLANKED, command(6, **ordered), LIMITS, **given)[1] is None
         _, refused = take(BLANKED, command(6, **ordered), LIMITS, **given, measured=measured)
         assert (refused and refused.limit) == limit
@@ -130,7 +131,7 @@ def test_a_frame_is_reckoned_as_it_is_measured_where_that_is_more():
 
 def test_what_turned_out_not_to_be_possible_is_undone_unless_something_else_was_ordered_since():
     what = {"dwell_s": 0.2, "beam_current_pA": 50.0, "blanked": False, "lease_s": 1.0}
-    given = {"now_ns": NOW_NS, "dose_pC": 0.0, "readout_s": READOUT_S}
+    given = {"now_ns": NOW_NS, "dose_pC": 0.0, "after_dwell_s": AFTER_S}
     after, _ = take(BLANKED, command(6, **what), LIMITS, **given)
     assert (undone(after, command(6, **what), BLANKED).dwell_s, after.dwell_s) == (0.5, 0.2)
     since, _ = take(after, command(7, dwell_s=0.3), LIMITS, **given)
@@ -158,16 +159,22 @@ def test_where_no_current_can_be_ordered_one_that_is_ordered_is_refused():
     [
         (0.0, NOW_NS + 2 * S),  # 10 s of 100 pA are left of the dose
         (900.0, NOW_NS + S),
+        (995.0, NOW_NS + S // 20),
         (1000.0, NOW_NS),
         (1200.0, NOW_NS),
     ],
 )
-def test_the_beam_is_off_where_its_lease_ends_or_its_dose_is_given(dose_pC, off_ns):
-    assert off_by_ns(ON.lease, now_ns=NOW_NS, dose_pC=dose_pC, current_pA=100.0) == off_ns
+@pytest.mark.parametrize("takes_ms", [0, 20, 100])
+def test_blanking_begins_so_early_that_the_beam_is_off_where_its_lease_ends_or_its_dose_is_given(
+    dose_pC, off_ns, takes_ms
+):
+    begins_ns = off_by_ns(ON.lease, now_ns=NOW_NS, dose_pC=dose_pC, current_pA=100.0, takes_s=takes_ms / 1000)
+    assert begins_ns == max(NOW_NS, off_ns - takes_ms * S // 1000)
 
 
 def test_a_beam_without_a_current_is_off_where_its_lease_ends():
-    assert off_by_ns(ON.lease, now_ns=NOW_NS, dose_pC=2000.0, current_pA=0.0) == ON.lease.ends_ns
+    begins_ns = off_by_ns(ON.lease, now_ns=NOW_NS, dose_pC=2000.0, current_pA=0.0, takes_s=0.5)
+    assert begins_ns == ON.lease.ends_ns - S // 2
 
 
 @examples(200)
@@ -178,17 +185,17 @@ def test_a_beam_without_a_current_is_off_where_its_lease_ends():
     dwell_s=st.floats(0.1, 5),
     current_pA=st.floats(1, 200),
 )
-def test_a_frame_that_may_begin_ends_before_the_beam_must_be_off(lease_s, until_pC, dose_pC, dwell_s, current_pA):
+def test_a_frame_that_may_begin_is_read_out_before_blanking_begins(lease_s, until_pC, dose_pC, dwell_s, current_pA):
     what = {"blanked": False, "lease_s": lease_s, "dwell_s": dwell_s, "beam_current_pA": current_pA}
     orders, refused = told(BLANKED, dose_pC=dose_pC, lease_until_dose_pC=until_pC, **what)
     if refused is not None:
         assert refused.limit in {"lease_s", "lease_until_dose_pC"}
         return
-    assert not_covered(orders, orders.lease, now_ns=NOW_NS, dose_pC=dose_pC, readout_s=READOUT_S) is None
-    off_ns = off_by_ns(orders.lease, now_ns=NOW_NS, dose_pC=dose_pC, current_pA=current_pA)
+    assert not_covered(orders, orders.lease, now_ns=NOW_NS, dose_pC=dose_pC, after_dwell_s=AFTER_S) is None
+    off_ns = off_by_ns(orders.lease, now_ns=NOW_NS, dose_pC=dose_pC, current_pA=current_pA, takes_s=BLANK_S)
     rounding_ns = 2 + 1e-8 * dose_pC / current_pA * S
-    assert off_ns >= NOW_NS + (dwell_s + READOUT_S) * S - rounding_ns
-    assert off_ns <= orders.lease.ends_ns
+    assert off_ns >= NOW_NS + (dwell_s + AFTER_S - BLANK_S) * S - rounding_ns
+    assert off_ns <= orders.lease.ends_ns - BLANK_S * S
 
 
 def test_it_reports_what_holds_beside_what_was_ordered():
