@@ -18,9 +18,12 @@ import numpy as np
 import zmq
 
 AXIS = {"offset_eV": 400.0, "dispersion_eV": 0.5, "size": 512}
+BLANK_S = 0.05  # what the blanker takes, and this program on a busy computer until it moves it
 LIMITS = {"min_dwell_s": 0.01, "max_dwell_s": 10.0, "min_current_pA": 1.0, "max_current_pA": 500.0, "max_lease_s": 30.0}
+LIMITS["blank_delay_s"] = BLANK_S
 READOUT_S = 0.002  # what a frame takes beyond its dwell
 LONGEST_TIME_TO_LIVE_S = 10.0
+FURTHEST_AHEAD = 1_000_000  # of the highest number that was taken
 PORTS = {"publish": 17810, "snapshot": 17811, "command": 17813}
 
 
@@ -169,14 +172,11 @@ class Adapter:
     def take(self, command):
         if command["session"] != self.session:
             raise Refused("session", f"this is session {self.session}.")
-        if self.taken_seq is not None and command["seq"] <= self.taken_seq:
-            raise Refused("seq", f"command {self.taken_seq} was taken already.")
-        self.taken_seq = command["seq"]
-        left_s = (command["expires_mono_ns"] - time.monotonic_ns()) / 1e9
-        if left_s < 0:
-            raise Refused("expired", f"the command expired {-left_s:.3f} s ago.")
-        if left_s > LONGEST_TIME_TO_LIVE_S:
-            raise Refused("expires_mono_ns", f"{left_s:.0f} s are too long to live.")
+        is_next = self.takes_number(command["seq"])
+        if command.get("blanked") and not command.keys() & {"dwell_s", "beam_current_pA"}:
+            self.blank("it was commanded")  # whatever its number and expiry: it can do no harm
+            return
+        self.check_stamps(command, is_next)
         for field, limit in (("dwell_s", "dwell_s"), ("beam_current_pA", "current_pA"), ("lease_s", "lease_s")):
             ordered = command.get(field)
             if ordered is not None and ordered < LIMITS.get(f"min_{limit}", -math.inf):
@@ -197,11 +197,28 @@ class Adapter:
         if self.frame is None:
             self.begin_or_blank()
 
+    def takes_number(self, seq):
+        """Use a number, if it's above all that were used, and not far above."""
+        taken_seq = -1 if self.taken_seq is None else self.taken_seq
+        is_next = taken_seq < seq <= taken_seq + FURTHEST_AHEAD
+        self.taken_seq = seq if is_next else self.taken_seq
+        return is_next
+
+    def check_stamps(self, command, is_next):
+        """Refuse what was used, comes too late, or will for too long not be late."""
+        if not is_next:
+            raise Refused("seq", f"{self.taken_seq} was taken already, or is more than {FURTHEST_AHEAD} less.")
+        left_s = (command["expires_mono_ns"] - time.monotonic_ns()) / 1e9
+        if left_s < 0:
+            raise Refused("expired", f"the command expired {-left_s:.3f} s ago.")
+        if left_s > LONGEST_TIME_TO_LIVE_S:
+            raise Refused("expires_mono_ns", f"{left_s:.0f} s are too long to live.")
+
     # Frames under a lease
 
     def not_covered(self, ordered, lease):
         """What of a frame that begins now the lease would not cover; None where it covers all of it."""
-        takes_s = ordered["dwell_s"] + READOUT_S
+        takes_s = ordered["dwell_s"] + READOUT_S + BLANK_S
         if self.looked_ns + takes_s * 1e9 > lease["ends_mono_ns"]:
             return "lease_s"
         after_pC = self.committed_pC() + takes_s * ordered["beam_current_pA"]
@@ -241,9 +258,10 @@ class Adapter:
         self.spectra += 1
 
     def off_by_ns(self):
-        """When the beam must be blanked, whatever the camera does."""
+        """When blanking must begin, whatever the camera does, for the beam to be off where its lease ends."""
         left_pC = self.lease.get("until_dose_pC", math.inf) - self.dose_pC
-        return min(self.lease["ends_mono_ns"], self.looked_ns + left_pC / self.microscope.current_pA * 1e9)
+        ends_ns = min(self.lease["ends_mono_ns"], self.looked_ns + left_pC / self.microscope.current_pA * 1e9)
+        return ends_ns - BLANK_S * 1e9
 
     def blank(self, why):
         was_on, self.microscope.blanked = not self.microscope.blanked, True  # before all that could fail

@@ -5,6 +5,9 @@ its own. Its number: one that was used, or a lower one, is refused, also where t
 which is a time of the instrument's own clock, so that no clock is shared: the sender adds what it allows to the newest
 `sent_mono_ns` that it has heard from this instrument. A command that was held up, by a network or by a process that stood
 still, is refused, and so is one that was decided on by what the instrument said long ago.
+
+A command that only blanks is exempt from the last two: it can do no harm, and whoever must blank may not know the numbers. And a number
+far ahead is refused without being used, so that no stray command uses up all that are left.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from eelstm_stream.wire.messages import Command
 
 # Whoever gives a command longer than this to arrive has read another clock, or wants one that never expires.
 LONGEST_TIME_TO_LIVE_S = 10.0
+FURTHEST_AHEAD = 1_000_000  # of the highest number that was used
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +41,14 @@ class CommandGate:
         if command.session != self.session:
             reason = f"the command is for session {command.session}, and this is {self.session}."
             return self, Refused("session", reason)
-        if self.taken_seq is not None and command.seq <= self.taken_seq:
+        taken_seq = -1 if self.taken_seq is None else self.taken_seq
+        is_far_ahead = command.seq > taken_seq + FURTHEST_AHEAD
+        if only_blanks(command):
+            return self if is_far_ahead or command.seq <= taken_seq else replace(self, taken_seq=command.seq), None
+        if is_far_ahead:
+            reason = f"command {command.seq} is more than {FURTHEST_AHEAD} ahead of {taken_seq}, the highest so far."
+            return self, Refused("seq", reason)
+        if command.seq <= taken_seq:
             reason = f"command {command.seq} comes after {self.taken_seq}: numbers rise, and none acts twice."
             return self, Refused("seq", reason)
         gate = replace(self, taken_seq=command.seq)
@@ -48,3 +59,8 @@ class CommandGate:
             reason = f"the command expires in {left_s:.0f} s by this instrument's clock, and {LONGEST_TIME_TO_LIVE_S:g} s are the most."
             return gate, Refused("expires_mono_ns", reason)
         return gate, None
+
+
+def only_blanks(command: Command) -> bool:
+    """Whether it blanks the beam and orders nothing else."""
+    return command.blanked is True and command.dwell_s is None and command.beam_current_pA is None

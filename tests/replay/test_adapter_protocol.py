@@ -209,6 +209,9 @@ def test_blanking_does_not_wait_for_the_camera_and_the_frame_is_said_to_be_lost(
     [
         ({"session": "another", "blanked": False, "lease_s": 1.0}, "session"),
         ({"seq": 0, "blanked": False, "lease_s": 1.0}, "seq"),
+        ({"seq": 2**53 - 1, "blanked": False, "lease_s": 1.0}, "seq"),
+        ({"seq": 2**53 - 1, "expires_mono_ns": 1, "dwell_s": 0.1}, "seq"),
+        ({"seq": 0, "blanked": True, "dwell_s": 0.1}, "seq"),
         ({"expires_mono_ns": 2**62, "blanked": False, "lease_s": 1.0}, "expires_mono_ns"),
         ({"expires_mono_ns": 1, "blanked": False, "lease_s": 1.0}, "expired"),
         ({"dwell_s": 0.001}, "min_dwell_s"),
@@ -229,6 +232,19 @@ def test_a_command_that_must_not_act_is_refused_by_name_and_nothing_changes(micr
     assert refused.beam.readback == before.readback
     assert refused.beam.ordered == before.ordered
     assert refused.beam.readback.blanked
+
+
+@pytest.mark.parametrize("what", [{"seq": 0}, {"seq": 2**53 - 1}, {"expires_mono_ns": 1}, {"expires_mono_ns": 2**62}])
+def test_what_only_blanks_acts_whatever_its_number_and_expiry(microscope, what):
+    microscope.tell(blanked=False, lease_s=30.0, dwell_s=0.1)
+    microscope.status(blanked=False)
+    taken_seq = microscope.command(blanked=True).seq
+    told = microscope.tell(blanked=True, **what)
+    assert told.outcome == "accepted"
+    assert told.beam.readback.blanked
+    assert told.beam.lease is None
+    assert told.beam.taken_seq in (taken_seq - 1, taken_seq, taken_seq + 1)  # and not that of a number far ahead
+    assert microscope.tell(dwell_s=0.1).outcome == "accepted"
 
 
 def test_the_same_command_acts_once(microscope):

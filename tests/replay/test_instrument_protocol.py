@@ -62,10 +62,11 @@ def test_the_minimal_instrument_keeps_to_the_protocol(tmp_path: Path) -> None:
         for what, limit in (
             ({"dwell_s": 5.0}, "max_dwell_s"),
             ({"dwell_s": 0.001}, "min_dwell_s"),
-            ({"blanked": True, "seq": 1}, "seq"),
+            ({"dwell_s": 0.1, "seq": 1}, "seq"),
+            ({"dwell_s": 0.1, "seq": 2**53 - 1}, "seq"),
             ({"beam_current_pA": 5.0}, "max_current_pA"),
-            ({"blanked": True, "expires_mono_ns": 0}, "expired"),
-            ({"blanked": True, "expires_mono_ns": 2**62}, "expires_mono_ns"),
+            ({"dwell_s": 0.1, "expires_mono_ns": 0}, "expired"),
+            ({"dwell_s": 0.1, "expires_mono_ns": 2**62}, "expires_mono_ns"),
             ({"blanked": True, "session": "another"}, "session"),
             ({"blanked": False, "lease_s": 11.0}, "max_lease_s"),
             ({"blanked": False, "lease_s": 0.01}, "lease_s"),
@@ -73,6 +74,8 @@ def test_the_minimal_instrument_keeps_to_the_protocol(tmp_path: Path) -> None:
         ):
             refused = microscope.tell(**what)
             assert (refused.outcome, refused.limit) == ("refused", limit)
+        for stamp in ({"seq": 1}, {"seq": 2**53 - 1}, {"expires_mono_ns": 0}, {"expires_mono_ns": 2**62}):
+            assert microscope.tell(blanked=True, **stamp).outcome == "accepted"
         told = microscope.tell(blanked=False, dwell_s=0.05, lease_s=10.0, lease_until_dose_pC=20.0)
         assert (told.outcome, told.beam.lease.until_dose_pC) == ("accepted", 20.0)
 

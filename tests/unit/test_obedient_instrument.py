@@ -388,7 +388,7 @@ def test_the_first_frame_with_all_that_was_ordered_is_the_one_that_the_report_na
             "a lease until 39 pC covers no frame of 40 pC after 0 pC",
         ),
         ({"session": "other", "blanked": True}, "session", "is for session other"),
-        ({"seq": 0, "blanked": True}, "seq", "comes after"),
+        ({"seq": 0, "dwell_s": 0.1}, "seq", "comes after"),
     ],
 )
 def test_what_can_not_be_obeyed_is_refused_whole_with_the_reason(what, limit, says):
