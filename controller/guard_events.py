@@ -23,6 +23,7 @@ from eelstm_stream.wire.messages import (
 NO_SESSION = "none"  # on the wire, where no session is known
 
 Action = Literal["proposal", "operator", "guard"]  # what is decided on
+Sender = Literal["controller", "instrument", "operator"]
 Outcome = Literal["accepted", "clamped", "refused"]
 
 # Events
@@ -51,11 +52,12 @@ class JournalFailed:
 
 @dataclass(frozen=True, slots=True)
 class Malformed:
-    """Something came that could not be read. not_finite: because of a NaN or an infinity in it."""
+    """Something came that could not be read. not_finite: because of a NaN or an infinity in it. count: of them, this one the last."""
 
-    sender: Literal["controller", "instrument", "operator"]
+    sender: Sender
     reason: str
     not_finite: bool = False
+    count: int = 1
 
 
 @dataclass(frozen=True, slots=True)

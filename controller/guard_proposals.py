@@ -107,9 +107,10 @@ class Proposing(Commanding):
         if event.sender == "controller" and event.not_finite:
             self.latch("finite", f"a proposal is not finite: {event.reason}")
             return
-        self.count_refusal("malformed")
-        count = dict(self.state.refused_by)["malformed"]
-        if count & (count - 1) == 0:  # the 1st, 2nd, 4th, 8th …: a flood must not fill anything
+        before = dict(self.state.refused_by).get("malformed", 0)
+        self.count_refusal("malformed", event.count)
+        count = dict(self.state.refused_by).get("malformed", 0)
+        if count.bit_length() > before.bit_length():  # with the 1st, 2nd, 4th, 8th …: a flood must not fill the wire
             self.decide(
                 "refused", Broken("malformed", f"message {count} that can't be read: {event.reason}"), None, "guard"
             )

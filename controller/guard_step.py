@@ -65,12 +65,12 @@ class Step:
         self.count_refusal(refused.limit)
         self.decide("refused", refused, proposal, action, decided_mono_ns=self.now_ns)
 
-    def count_refusal(self, limit: str) -> None:
+    def count_refusal(self, limit: str, count: int = 1) -> None:
         """Under the name of its limit."""
         by = dict(self.state.refused_by)
         name = limit if limit in by or len(by) < MOST_LIMITS else "others"
-        by[name] = by.get(name, 0) + 1
-        self.change(refused=self.state.refused + 1, refused_by=tuple(by.items()))
+        by[name] = by.get(name, 0) + count
+        self.change(refused=self.state.refused + count, refused_by=tuple(by.items()))
 
     def decide(
         self,

@@ -27,6 +27,7 @@ from controller.guard_events import (
     Reply,
     Say,
     Send,
+    Sender,
     Stopping,
     Tick,
     Write,
@@ -183,7 +184,10 @@ class Guard:
         self._seq: dict[str, int] = {}
         self._said: tuple[object, ...] = ()
         self._next_heartbeat_ns = 0
+        self._next_malformed_ns = 0
         self._asked_ns: int | None = None
+        self._unread: Malformed | None = None  # what came since the heartbeat and couldn't be read, counted
+        self._malformed_are_told = False  # since the heartbeat
 
     def run(self, stop: Stop) -> None:
         """Guard until told to stop; then blank, and close every socket with the last messages sent."""
@@ -244,7 +248,7 @@ class Guard:
             self._step(command)
 
     def _refuse_malformed(self, frames: list[bytes], error: WireError) -> None:
-        self._step(Malformed("operator", str(error)))
+        self._count_malformed("operator", str(error))
         reply = OperatorReply(
             seq=claimed(frames)[1],
             session=self._state.session,
@@ -277,7 +281,7 @@ class Guard:
         try:
             told = decode_snapshot(self._snapshot.recv_multipart())
         except WireError as error:
-            self._step(Malformed("instrument", str(error)))
+            self._count_malformed("instrument", str(error))
             return
         for decoded in told:
             start = decoded.message
@@ -285,7 +289,7 @@ class Guard:
             if isinstance(start, SessionStart) and start.session not in self._state.earlier_sessions:
                 self._step(start)
 
-    def _take_messages(self, socket: zmq.Socket[bytes], sender: Literal["instrument", "controller"]) -> None:
+    def _take_messages(self, socket: zmq.Socket[bytes], sender: Sender) -> None:
         for _ in range(AT_ONCE):
             try:
                 frames = socket.recv_multipart(zmq.NOBLOCK)
@@ -294,13 +298,25 @@ class Guard:
             try:
                 message = decode(frames).message
             except WireError as error:
-                self._step(Malformed(sender, str(error), not_finite=_holds_no_number(frames)))
+                self._count_malformed(sender, str(error), not_finite=_holds_no_number(frames))
                 continue
             if isinstance(message, SessionStart | SessionEnd | InstrumentStatus | Proposal):
                 self._step(message)
                 self._ask_for_session()
             if self._operator.poll(0):
                 return
+
+    def _count_malformed(self, sender: Sender, reason: str, *, not_finite: bool = False) -> None:
+        """One that latches at once; of others the first, and then all of a second together: each step is an entry of the journal."""
+        self._unread = Malformed(sender, reason, not_finite, 1 + (0 if self._unread is None else self._unread.count))
+        if not_finite or not self._malformed_are_told:
+            self._tell_malformed()
+
+    def _tell_malformed(self) -> None:
+        if self._unread is not None:
+            unread, self._unread = self._unread, None
+            self._malformed_are_told = True
+            self._step(unread)
 
     def _ask_for_session(self) -> None:
         """Of the session that runs, where its start wasn't heard."""
@@ -334,6 +350,8 @@ class Guard:
         written = False
         for effect in effects:
             if isinstance(effect, Write):
+                if written:
+                    continue  # the entry is of the whole step
                 written = True
                 if not self._write(entry, event, durable=True):
                     return
@@ -405,6 +423,10 @@ class Guard:
             self._publish_status()
 
     def _heartbeat(self) -> None:
+        if clock.monotonic_ns() >= self._next_malformed_ns:
+            self._next_malformed_ns = clock.monotonic_ns() + round(HEARTBEAT_S * 1e9)
+            self._malformed_are_told = False
+            self._tell_malformed()
         if clock.monotonic_ns() >= self._next_heartbeat_ns:
             self._publish_status()
 

@@ -75,8 +75,15 @@ class Journal:
                 del self._waiting[0]
             if durable:
                 os.fsync(self._file.fileno())
+                self._check_place()
         except OSError as error:
             raise JournalError(f"{self.path}: {error.strerror or error}") from None
+
+    def _check_place(self) -> None:
+        """Whether the file is still where the next guard looks for it, else what is charged is lost with this one."""
+        ours, there = os.fstat(self._file.fileno()), os.stat(self.path)
+        if (ours.st_dev, ours.st_ino) != (there.st_dev, there.st_ino):
+            raise OSError(errno.ESTALE, "another file is in its place")
 
     def _write(self, entry: dict[str, Any]) -> None:
         line, sha256 = sealed({"index": self._index, "previous": self._previous, **entry})
@@ -94,6 +101,8 @@ class Journal:
         """Leave the file, whole, to others."""
         with suppress(OSError):
             os.fsync(self._file.fileno())
+            if not self._index and not os.fstat(self._file.fileno()).st_size:  # begun, and then there was no room
+                self.path.unlink()
         self._file.close()
 
 
@@ -104,6 +113,11 @@ def open_journal(path: Path) -> tuple[Journal, Found]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and not path.stat().st_size:
+            raise UnusableInputError(
+                f"the journal {path} is empty, as no guard leaves one: what was charged in it is lost. Remove it, and start with a "
+                f"budget less what the specimen has received."
+            )
         file = open(path, "a+b", buffering=0)  # noqa: SIM115 - lasts as long as the guard
     except OSError as error:
         raise EelstmError(f"the journal {path} can't be opened: {error.strerror or error}.") from None

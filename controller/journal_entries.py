@@ -46,6 +46,7 @@ class Marks:
     reported_pC: float
     proposal_seq: int | None
     operator_seq: int | None
+    next_lease_pC: float = 0.0  # the most that one more lease can charge: should its entry be lost
 
 
 def marks(state: GuardState) -> Marks:
@@ -58,7 +59,19 @@ def marks(state: GuardState) -> Marks:
         ledger.reported_pC,
         state.proposal_seq,
         state.operator_seq,
+        _next_lease_pC(state),
     )
+
+
+def _next_lease_pC(state: GuardState) -> float:
+    """At the highest current that the guard allows or the instrument may have, for the longest lease, and until the blanker has moved."""
+    limits, bounds = state.limits, state.bounds
+    worst_pA, delay_s = limits.max_current_pA, 0.0
+    if bounds is not None:
+        worst_pA, delay_s = max(worst_pA, bounds.instrument_pA), bounds.blank_delay_s
+    if state.beam is not None:
+        worst_pA = max(worst_pA, state.beam.readback.beam_current_pA, state.beam.ordered.beam_current_pA)
+    return worst_pA * (limits.max_lease_s + limits.command_within_s + delay_s)
 
 
 def marks_of(state: GuardState) -> dict[str, Any]:

@@ -22,7 +22,7 @@ def recover(
     left = NOTHING if marked is None else Marks(**marked["marks"])
     ledger = ledger_of(left, limits.budget_pC)
     if torn:
-        ledger = _with_a_longest_lease(ledger, limits)
+        ledger = _with_a_longest_lease(ledger, limits, left)
     return start(
         limits,
         ledger,
@@ -34,5 +34,7 @@ def recover(
     )
 
 
-def _with_a_longest_lease(ledger: Ledger, limits: Limits) -> Ledger:
-    return ledger.charge(ledger.in_session_pC + limits.max_current_pA * (limits.max_lease_s + limits.command_within_s))
+def _with_a_longest_lease(ledger: Ledger, limits: Limits, left: Marks) -> Ledger:
+    """By the limits of the guard that wrote it, or by those of this one, whichever is more."""
+    ours_pC = limits.max_current_pA * (limits.max_lease_s + limits.command_within_s)
+    return ledger.charge(ledger.in_session_pC + max(ours_pC, left.next_lease_pC))

@@ -199,8 +199,8 @@ class Flight:
     def failed(self, reason: str = "the disk is full") -> None:
         self.take(JournalFailed(reason))
 
-    def malformed(self, sender: str, *, not_finite: bool = False) -> None:
-        self.take(Malformed(sender, "it is no message", not_finite))  # type: ignore[arg-type]
+    def malformed(self, sender: str, *, not_finite: bool = False, count: int = 1) -> None:
+        self.take(Malformed(sender, "it is no message", not_finite, count))  # type: ignore[arg-type]
 
     def stop(self) -> None:
         self.take(Stopping())

@@ -260,6 +260,9 @@ def a_flood_that_cant_be_read() -> Flight:
     f = Flight().armed()
     for i in range(9):
         f.malformed("controller" if i % 2 else "operator")
+    f.malformed("operator", count=6)
+    f.malformed("operator", count=1)
+    f.malformed("operator", count=100)
     return f
 
 

@@ -55,6 +55,31 @@ def test_a_lost_entry_is_charged_as_the_longest_lease_at_the_highest_current():
     assert state.ledger == Ledger(5000.0, 100.0, "session-a", 200.0 + 300.0 * 2.5, 50.0)
 
 
+def test_a_lost_entry_is_charged_by_the_limits_it_was_decided_with_and_at_the_instruments_current():
+    """Which may be another guard's than those of this one; and the beam may have a current that no guard would order."""
+    wide, narrow = (
+        replace(LIMITS, budget_pC=5000.0, max_lease_s=4.0),
+        replace(LIMITS, budget_pC=5000.0, max_current_pA=20.0),
+    )
+    for limits, started, worst_pC in (
+        (wide, {}, 300.0 * (4.0 + 0.5 + 0.02)),
+        (narrow, {}, 250.0 * 2.52),
+        (narrow, {"ordered_pA": 260.0}, 260.0 * 2.52),
+        (narrow, {"current_pA": 270.0}, 270.0 * 2.52),
+    ):
+        f = Flight(limits)
+        f.start()
+        f.status(**started)
+        marked = step_entry(f.proposal(), f.now_ns, (), f.state)
+        assert recovered(marked, narrow, torn=True).ledger.charged_pC == pytest.approx(worst_pC)
+
+
+def test_a_journal_of_before_is_charged_by_the_limits_of_now():
+    marked = entry(Ledger(LIMITS.budget_pC))
+    del marked["marks"]["next_lease_pC"]
+    assert recovered(marked, torn=True).ledger.charged_pC == 300.0 * 2.5
+
+
 def test_a_lost_entry_spends_no_more_than_the_budget():
     state = recovered(
         entry(Ledger(1000.0, 100.0, "session-a", 200.0, 50.0)), replace(LIMITS, budget_pC=600.0), torn=True
