@@ -32,6 +32,7 @@ class Aim:
     learn_pC: float | None = None  # dose that may be spent without one usable forecast
     max_lease_s: float = 2.0  # that is asked for; as the guard's own, unless told otherwise
     lease_slack_s: float = 0.25  # that is asked for beyond a few frames
+    accept_flagged: bool = False  # act on forecasts of a model that may not know this specimen
 
     @property
     def numbers(self) -> Preset:

@@ -23,7 +23,7 @@ from controller.control_events import AskForSession, Event, Malformed, Output, S
 from controller.control_learning import Learning
 from controller.control_state import ControlState, Session, phase_now
 from controller.control_step import Solve
-from controller.forecast_checks import Discarded, fault
+from controller.forecast_checks import Discarded, fault, flagged
 from controller.in_flight import COMMAND_S, Ahead, Rate
 from controller.mpc import Plan
 from controller.plant import UnusableSummaryError
@@ -129,7 +129,8 @@ class _Step(Learning):
             if differs or session.orders.changes_within(summary.from_seq - summary.window + 1, summary.from_seq):
                 reason = "counts its steps in frames, and their dwell or current is not what the model was trained at"
                 return Discarded("window_domain", reason)
-        return fault(summary, session.newest)
+        unknown = None if self.state.aim.accept_flagged else flagged(summary)
+        return unknown or fault(summary, session.newest)
 
     def late(self, session: Session, summary: Summary) -> str | None:
         """What makes a forecast stale: its spectrum's age where clocks compare, else how many spectra have come since."""

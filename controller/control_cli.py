@@ -43,6 +43,14 @@ def control(
     start_current: Annotated[
         float | None, typer.Option(help="Current while nothing is known yet, pA.", show_default="the session's")
     ] = None,
+    accept_flagged: Annotated[
+        bool | None,
+        typer.Option(
+            "--accept-flagged",
+            help="Act on forecasts flagged alignment_uncertain or outside_training_range too: the model may not know this specimen.",
+            show_default=False,
+        ),
+    ] = None,
     instrument: Annotated[str | None, typer.Option(help="Whose beam.", show_default="microscope")] = None,
     spectra: Annotated[
         str | None, typer.Option(help="Where the instrument publishes.", show_default="tcp://127.0.0.1:17810")
@@ -82,6 +90,7 @@ def control(
         max_current_pA=max_current,
         start_dwell_s=start_dwell,
         start_current_pA=start_current,
+        accept_flagged=accept_flagged,
         instrument=instrument,
         spectra=spectra,
         snapshot=snapshot,

@@ -95,6 +95,9 @@ class ControlSettings(Settings):
     learn_pC: float | None = Field(None, description="dose that may be spent without one usable forecast")
     max_lease_s: Positive = Field(2.0, description="longest lease to ask for; the guard's own limit")
     lease_slack_s: Positive = Field(0.25, description="how much longer than a few frames a lease is to last")
+    accept_flagged: bool = Field(
+        False, description="act on forecasts flagged alignment_uncertain or outside_training_range too"
+    )
     solve_within_s: Positive = Field(0.05, description="a plan that took longer is late, and the one before goes on")
 
     @model_validator(mode="after")
@@ -116,7 +119,7 @@ class ControlSettings(Settings):
                 name: getattr(self, name)
                 for name in (
                     "min_dose_pC", "min_dwell_s", "max_dwell_s", "max_current_pA", "start_dwell_s", "start_current_pA",
-                    "learn_pC", "max_lease_s", "lease_slack_s",
+                    "learn_pC", "max_lease_s", "lease_slack_s", "accept_flagged",
                 )
             },
         )  # fmt: skip

@@ -16,6 +16,12 @@ LOWEST_PHASE, HIGHEST_PHASE = -0.5, 1.5  # half the way from pristine to transfo
 NARROWEST, WIDEST = 1e-6, 2.0  # of an interval, from end to end
 JUMP_WIDTHS = 3.0  # half widths of both intervals together that two forecasts in a row may lie apart
 JUMP_AT_LEAST = 0.1  # a phase that was forecast well may still move this much more than it was said to
+# Flags of a model that may never have seen the like of this specimen.
+UNKNOWN_SPECIMEN = ("alignment_uncertain", "outside_training_range")
+TO_DO = (
+    "the model may not know this specimen, so train one on recordings of it, or give --accept-flagged to act on such "
+    "forecasts all the same"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +30,18 @@ class Discarded:
 
     by: str
     reason: str  # a clause that goes on from "forecast N …"
+
+
+def flagged(summary: Summary) -> Discarded | None:
+    """A flag by which the model may not know this specimen; None where there is none.
+
+    What such a model calls a phase can be any number, and its interval, which is of counting noise, as narrow as ever.
+    """
+    raised = [flag for flag in summary.quality if flag.flag in UNKNOWN_SPECIMEN]
+    if not raised:
+        return None
+    said = " and ".join(f"{flag.flag} ({flag.reason})" for flag in raised)
+    return Discarded(raised[0].flag, f"is flagged {said}: {TO_DO}")
 
 
 def fault(summary: Summary, before: Summary | None) -> Discarded | None:

@@ -124,6 +124,10 @@ def demo(
         float | None,
         typer.Option(help="Dose that the guard lets the specimen receive, pC.", show_default="9000; resolve: 12000"),
     ] = None,
+    accept_flagged: Annotated[
+        bool,
+        typer.Option("--accept-flagged", help="Control by forecasts of a specimen that the model may not know, too."),
+    ] = False,
     seed: Annotated[
         int | None, typer.Option(min=0, max=2**63, help="Of the simulated specimen: each is another.", show_default="1")
     ] = None,
@@ -154,7 +158,10 @@ def demo(
     from eelstm_stream.errors import UsageError  # noqa: PLC0415
 
     if recording is not None and not control:
-        flags = {"--preset": preset, "--ceiling": ceiling, "--budget": budget, "--seed": seed, "--journal": journal}
+        flags = {
+            "--preset": preset, "--ceiling": ceiling, "--budget": budget, "--seed": seed, "--journal": journal,
+            "--accept-flagged": accept_flagged or None,
+        }  # fmt: skip
         given = next((flag for flag, value in flags.items() if value is not None), None)
         if given is not None:
             raise UsageError(f"{given} is for control, and a recording is only watched: give --control to fly it.")
@@ -166,6 +173,7 @@ def demo(
         preset=preset or "preserve",
         ceiling=ceiling,
         budget_pC=budget,
+        accept_flagged=accept_flagged,
         seed=1 if seed is None else seed,
         recording=recording,
         dwell_s=dwell,

@@ -37,6 +37,7 @@ class FlightOptions:
     preset: str = "preserve"
     ceiling: float | None = None
     budget_pC: float | None = None
+    accept_flagged: bool = False
     seed: int = 1
     recording: Path | None = None
     dwell_s: float | None = None
@@ -177,6 +178,7 @@ def _settings(options: FlightOptions) -> dict[str, dict[str, Any]]:
         "control": {
             "preset": options.preset,
             "ceiling": options.ceiling,
+            "accept_flagged": options.accept_flagged,
             "lease_slack_s": LEASE_SLACK_S * faster,
             **lease,
         },

@@ -72,7 +72,7 @@ class FlightReport:
     def figures(self) -> dict[str, Any]:
         """For a program."""
         ledger = None if self.log.guard is None else self.log.guard.ledger
-        guard, steps = self.log.guard, self.phase_steps
+        guard, controller, steps = self.log.guard, self.log.controller, self.phase_steps
         within = sum(step <= DELTA * STEP_TOLERANCE for step in steps) / len(steps) if steps else None
         return {
             "preset": self.preset,
@@ -89,6 +89,8 @@ class FlightReport:
             "bearable_dose_pC": _rounded(self.bearable_pC, 2),
             "budget_pC": ledger and ledger.budget_pC,
             "charged_pC": ledger and round(ledger.charged_pC, 2),
+            "discarded": controller and controller.discarded,
+            "discarded_by": controller and controller.discarded_by,
             "accepted": guard and guard.accepted,
             "clamped": guard and guard.clamped,
             "refused": guard and guard.refused,
@@ -100,7 +102,7 @@ class FlightReport:
     def lines(self) -> list[str]:
         """For a person, the gist first."""
         compared = [MEASURED] if self.utilisation is not None and self.log.frames else []
-        return [*self._gist(), *self._what_the_guard_did(), *compared]
+        return [*self._gist(), *self._what_was_not_used(), *self._what_the_guard_did(), *compared]
 
     def _gist(self) -> list[str]:
         how = (
@@ -145,6 +147,17 @@ class FlightReport:
             f"{within} of the {len(steps)} frames in the transition changed the specimen by at most {DELTA:g}, the step wanted; "
             f"the dwell went from {min(dwells) * 1e3:.0f} to {max(dwells) * 1e3:.0f} ms."
         ]
+
+    def _what_was_not_used(self) -> list[str]:
+        """Forecasts that the controller dropped; those that newer ones overtook are no news."""
+        controller = self.log.controller
+        if controller is None:
+            return []
+        by = {reason: count for reason, count in controller.discarded_by.items() if reason != "skipped"}
+        if not by:
+            return []
+        named = ", ".join(f"{reason} {count}" for reason, count in by.items())
+        return [f"The controller did not use {sum(by.values())} of the forecasts: {named}."]
 
     def _what_the_guard_did(self) -> list[str]:
         guard = self.log.guard

@@ -146,8 +146,8 @@ class FlightLog:
         if self.controller is not None and self.controller.state == "blanking":
             return self.controller.text
         if (now_ns - self.blanked_since_ns) / 1e9 > patience_s:
-            said = "" if self.guard is None else f": {self.guard.text}"
-            return f"the beam has been off for {patience_s:g} s{said}"
+            said = [f"{who.sender}: {who.text}" for who in (self.controller, self.guard) if who is not None]
+            return "; ".join((f"the beam has been off for {patience_s:g} s", *said))
         return None
 
     def latency_percentile_ms(self, percent: float) -> float | None:
