@@ -33,7 +33,8 @@ from numpy.typing import NDArray
 from eelstm_stream.core.counts_by_dose import SAME, CountsByDose
 from eelstm_stream.core.preparation import Preparation, Prepared
 
-MAX_GAP_STEPS = 2.5  # unmeasured doses in a row that a window of 8 still bridges: two frames of nearly a step, and never three
+# Unmeasured doses in a row that a window of 8 still bridges: two frames of nearly a step, and never three.
+MAX_GAP_STEPS = 2.5
 LEAST_MEASURED = 0.25  # of a step; with less, noise has twice its deviation and more
 WORTH_SAYING = 0.25  # step: a hole between two frames that is shorter is how the camera works, and no gap
 WORTH_COMPARING = 0.5  # step: with less measured, noise and not the forecast would decide how it turned out

@@ -489,7 +489,8 @@ def test_a_forecaster_that_joins_in_mid_session_is_warm_at_once(model_file: Path
             instrument.expose(30)  # of a session whose start it has not heard: it asks
             assert instrument.snapshots.poll(WITHIN_S * 1000)
             asker, *request = instrument.snapshots.recv_multipart()
-            assert decode_snapshot_request(request).spectra == MAX_SNAPSHOT_SPECTRA  # short frames need more than WINDOW
+            # Short frames need more than WINDOW.
+            assert decode_snapshot_request(request).spectra == MAX_SNAPSHOT_SPECTRA
             newest = [instrument.sent[seq] for seq in range(31)]  # of which it takes no more than it needs
             instrument.snapshots.send_multipart([asker, *encode_snapshot([instrument.started, *newest])])
             heard = ears.until(lambda m: isinstance(m, Forecast))[-1]
