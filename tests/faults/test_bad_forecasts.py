@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -118,22 +119,28 @@ class Played:
 
     def take_off(self) -> ControllerStatus:
         """From disarmed until the controller controls by the forecasts that are played here; how it stands then."""
+        self.start()
+        flying, session = self.flying, self.flying.session
+        self.forecast(session)
+        return flying.until(ControllerStatus, lambda m: m.session == session and m.state == "controlling")
+
+    def start(self) -> None:
+        """From disarmed until the beam is on at the start rate."""
         flying, session = self.flying, self.flying.session
         assert flying.tell("disarm", session).outcome == "accepted"
         flying.until(ControllerStatus, lambda m: m.session == session and "must arm it" in m.text)
         flying.arm()
         self.say(session)
         flying.beam(blanked=False)
-        self.forecast(session)
-        return flying.until(ControllerStatus, lambda m: m.session == session and m.state == "controlling")
 
     def close(self) -> None:
         self.spectra.close()
         self._context.destroy(linger=0)
 
 
-@pytest.fixture(scope="module")
-def played() -> Iterator[Played]:
+@contextmanager
+def playing() -> Iterator[Played]:
+    """Controller, guard and an instrument, with a forecaster that the test plays."""
     with (
         tempfile.TemporaryDirectory(prefix="fly") as folder,
         Flying(Path(folder), without=("serve",)) as flying,
@@ -141,8 +148,16 @@ def played() -> Iterator[Played]:
     ):
         played = Played(flying)
         played.wait_for_controller()
+        try:
+            yield played
+        finally:
+            played.close()
+
+
+@pytest.fixture(scope="module")
+def played() -> Iterator[Played]:
+    with playing() as played:
         yield played
-        played.close()
 
 
 def stale(played: Played, session: str) -> Summary:
@@ -174,6 +189,16 @@ BAD: dict[str, tuple[str, Callable[[Played, str], Summary], str]] = {
         "dose_is_relative",
         changed(quality=(QualityFlag(flag="dose_is_relative", reason="the current is unknown"),)),
         "is of a relative dose",
+    ),
+    "a specimen that does not align": (
+        "alignment_uncertain",
+        changed(quality=(QualityFlag(flag="alignment_uncertain", reason="correlation -0.28"),)),
+        "is flagged alignment_uncertain (correlation -0.28)",
+    ),
+    "counts that were never trained on": (
+        "outside_training_range",
+        changed(quality=(QualityFlag(flag="outside_training_range", reason="15% of the channels"),)),
+        "is flagged outside_training_range (15% of the channels)",
     ),
     "steps of frames that differ": (
         "window_domain",
@@ -212,6 +237,22 @@ def test_one_that_is_not_finite_is_discarded(played: Played) -> None:
     played.out.send_multipart([topic, spoilt, payload])
     told = played.flying.until(ControllerStatus, lambda m: m.discarded > before.discarded)
     assert told.discarded_by["malformed"] == 1
+
+
+def test_a_specimen_that_the_model_never_knew_is_blanked_and_the_status_says_what_to_do() -> None:
+    flagged = QualityFlag(flag="alignment_uncertain", reason="correlation -0.28")
+    with playing() as played:
+        flying, session = played.flying, played.flying.session
+        played.start()
+        played.forecast(session, quality=(flagged,))
+        flying.mode("hold", session=session)
+        flying.until(InstrumentStatus, lambda m: m.session == session and m.state == "blanked")
+        flying.mode("blank", session=session)
+        played.say(session, "silent")
+        status = flying.until(ControllerStatus, lambda m: "were of no use" in m.text)
+        assert (status.state, status.phase) == ("waiting", None)
+        assert "--accept-flagged" in status.text
+        assert all(not proposal.plan_dose_pC for proposal in flying.of(Proposal, session))
 
 
 def test_row_23_where_no_forecast_is_any_good_the_guard_holds_and_then_blanks(played: Played) -> None:

@@ -30,6 +30,7 @@ from eelstm_stream.wire.messages import (
     Interval,
     LedgerReport,
     Message,
+    QualityFlag,
     Readback,
     SessionStart,
     StageLatency,
@@ -351,6 +352,81 @@ def test_a_forecast_from_an_old_spectrum_is_stale():
     assert flown.take(late) == []
     assert flown.said["discarded_by"] == {"stale": 1}
     assert "its spectrum is 2.00 s old" in flown.said["discarded_why"]
+
+
+UNALIGNED = QualityFlag(flag="alignment_uncertain", reason="not aligned: correlation with the reference -0.28")
+OUTSIDE = QualityFlag(flag="outside_training_range", reason="15% of the channels are outside")
+
+
+@pytest.mark.parametrize("flag", [UNALIGNED, OUTSIDE], ids=lambda flag: flag.flag)
+def test_a_single_flagged_forecast_is_not_acted_on_and_does_not_end_the_flight(flag: QualityFlag):
+    flown = Flown().take_off()
+    assert flown.forecast(quality=(flag,)) == []
+    assert flown.said["discarded_by"] == {flag.flag: 1}
+    assert f"is flagged {flag.flag} ({flag.reason})" in flown.said["discarded_why"]
+    assert flown.state.session is not None
+    assert flown.state.session.newest is not None
+    assert flown.state.session.newest.from_seq == flown.seq - 1  # nothing of it is remembered
+    assert flown.forecast()[0].plan_dose_pC
+    assert flown.state.state == "controlling"
+
+
+def test_a_forecast_with_both_flags_is_counted_once_and_says_both():
+    flown = Flown().take_off()
+    flown.forecast(quality=(OUTSIDE, UNALIGNED))
+    assert flown.said["discarded"] == 1
+    assert "15% of the channels" in flown.said["discarded_why"]
+    assert "correlation with the reference -0.28" in flown.said["discarded_why"]
+
+
+def test_other_flags_are_no_reason_not_to_act():
+    flown = Flown().take_off()
+    assert flown.forecast(quality=(QualityFlag(flag="resampled", reason="from 0.25 eV"),))[0].plan_dose_pC
+    assert flown.said["discarded"] == 0
+
+
+def test_whoever_accepts_flagged_forecasts_has_them_acted_on():
+    flown = Flown(Aim(accept_flagged=True)).take_off()
+    assert flown.forecast(quality=(UNALIGNED, OUTSIDE))[0].plan_dose_pC
+    assert flown.said["discarded"] == 0
+    assert (
+        flown.forecast(phase_now=Interval(value=7.0, low=6.9, high=7.1), quality=(UNALIGNED,)) == []
+    )  # still no phase
+    assert flown.said["discarded_by"] == {"absurd": 1}
+
+
+def learnt(forecasts: int) -> Flown:
+    """At the start rate until its first forecasts come, all of them flagged."""
+    flown = Flown()
+    flown.beam(blanked=True)
+    flown.guard()
+    assert flown.forecaster()
+    for _ in range(8):
+        flown.expose()
+    flown.beam(blanked=False)
+    for _ in range(forecasts):
+        assert flown.forecast(quality=(UNALIGNED,)) == []
+    return flown
+
+
+def test_where_every_forecast_is_flagged_the_start_rate_does_not_go_on_for_ever():
+    flown = learnt(3)
+    for blanked, state in ((False, "forecasting"), (False, "filling"), (True, "silent"), (True, "filling")):
+        flown.now_ns += SECOND
+        flown.beam(blanked=blanked)
+        flown.guard()
+        assert flown.forecaster(state) == []
+        assert flown.take(Tick()) == []
+    assert flown.state.state == "waiting"
+    assert "3 forecasts in a row were of no use" in flown.said["text"]
+    for words in ("alignment_uncertain", "may not know this specimen", "train one on recordings", "--accept-flagged"):
+        assert words in flown.said["text"]
+
+
+def test_a_first_forecast_that_is_flagged_does_not_end_a_flight_whose_next_one_is_not():
+    flown = learnt(1)
+    assert flown.forecast()[0].plan_dose_pC
+    assert flown.state.state == "controlling"
 
 
 def test_the_start_of_an_unknown_session_is_asked_for():
