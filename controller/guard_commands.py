@@ -181,6 +181,11 @@ class Commanding(Hearing):
             return
         if event.result == "accepted" and answer is not None and answer.beam is not None:
             self._take_time_of_lease(answer.beam)
+        if event.result == "refused" and answer is not None and answer.limit == "seq":
+            self.latch(
+                "commander",
+                f"command {event.seq} was used before this guard sent it: another program commands the beam.",
+            )
         self._publish_outcome(pending, pending.rate, event)
 
     def _late_answer(self, answer: Acknowledgement) -> None:

@@ -113,6 +113,10 @@ class Operating(Proposing):
         if seq != awaiting.seq:
             return Broken("approval", f"proposal {awaiting.seq} waits for approval, and not {seq}.")
         self.change(awaiting=None)
+        refused = self.too_old(awaiting)
+        if refused is not None:
+            self.refuse(refused, awaiting)
+            return refused
         return self.admit(awaiting)
 
     def _override(self, dwell_s: float | None, current_pA: float | None) -> Broken | None:

@@ -90,9 +90,9 @@ class Proposing(Commanding):
             return Broken("advise", "the preset `advise` commands nothing.")
         if state.mode not in modes.TAKES_PROPOSALS:
             return Broken(state.mode.value, f"the guard is {word(state.mode)}: {_WAY_OUT[state.mode]}.")
-        return self._too_old(proposal)
+        return self.too_old(proposal)
 
-    def _too_old(self, proposal: Proposal) -> Broken | None:
+    def too_old(self, proposal: Proposal) -> Broken | None:
         """A proposal that rests on old spectra, though the beam has been on for long enough to have newer ones."""
         sent_ns = proposal.spectrum_sent_mono_ns
         if proposal.blank or sent_ns is None or not self.state.may_be_on:

@@ -54,6 +54,8 @@ class Hearing(Step):
             if beam.lease.ends_mono_ns is not None:  # its time may run otherwise than ours
                 left_s = (beam.lease.ends_mono_ns - instrument_ns) / 1e9
             self.change(lease_ends_ns=self.now_ns + max(0, round(min(left_s, 1e6) * 1e9)))
+        if beam.lease is not None and beam.lease.until_dose_pC is not None and not self.state.others_ordered:
+            self._check_lease(beam.lease.until_dose_pC)
         answered = not any(pending.command.seq <= taken_seq for pending in self.state.pending)
         if answered:  # a status may overtake the answer to the command that it shows already
             self._check_readback(beam)
@@ -115,6 +117,15 @@ class Hearing(Step):
         self._charge_a_lease(self.state.ledger.in_session_pC, current_pA)
         self.change(unfit=Broken("dose_pC", f"{reason} Begin another session."))
         self.latch("dose_pC", reason)
+
+    def _check_lease(self, until_pC: float) -> None:
+        """Whether the lease that the instrument enforces is one that was granted."""
+        if not until_pC <= self.state.ledger.in_session_pC:
+            self.change(ledger=self.state.ledger.charge(until_pC))
+            self.latch(
+                "commander",
+                f"the instrument has a lease until {until_pC:g} pC, which this guard didn't grant: another program commands it.",
+            )
 
     def _check_readback(self, beam: BeamReport) -> None:
         """An instrument that does otherwise than ordered: the larger is charged, and the beam stays blanked."""

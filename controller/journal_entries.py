@@ -21,6 +21,7 @@ from controller.guard_events import (
     Tick,
     Write,
 )
+from controller.guard_readback import MOST_DOSE_PC
 from controller.guard_state import GuardState, start
 from controller.ledger import Ledger
 from controller.limits import Limits
@@ -71,7 +72,7 @@ def _next_lease_pC(state: GuardState) -> float:
         worst_pA, delay_s = max(worst_pA, bounds.instrument_pA), bounds.blank_delay_s
     if state.beam is not None:
         worst_pA = max(worst_pA, state.beam.readback.beam_current_pA, state.beam.ordered.beam_current_pA)
-    return worst_pA * (limits.max_lease_s + limits.command_within_s + delay_s)
+    return min(MOST_DOSE_PC, worst_pA * (limits.max_lease_s + limits.command_within_s + delay_s))
 
 
 def marks_of(state: GuardState) -> dict[str, Any]:

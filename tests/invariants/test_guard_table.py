@@ -649,7 +649,45 @@ def test_the_status_shows_ledger_counts_and_readback():
     assert not said.readback.blanked
 
 
-# An instrument that can't be believed
+def test_an_approval_of_a_proposal_on_old_spectra_is_refused():
+    limits = replace(LIMITS, spectrum_within_s=1.0, healthy_within_s=60.0)
+    flown = in_mode(Mode.DISARMED, limits=limits, approve_each=True)
+    flown.tell("override", dwell_s=0.4, beam_current_pA=100.0)
+    flown.wait(0.4)
+    flown.tell("arm")
+    flown.propose(spectrum_sent_mono_ns=flown.now_ns)
+    flown.wait(1.1)
+    assert flown.state.may_be_on
+    granted = len(flown.granted())
+    effects = flown.tell("approve", proposal_seq=flown.seq)
+    [reply] = all_of(effects, Reply)
+    assert (reply.outcome, reply.limit) == ("refused", "spectrum_within_s")
+    assert {d.limit for d in all_of(effects, Decide)} == {"spectrum_within_s"}
+    assert len(flown.granted()) == granted
+
+
+# An instrument that can't be believed, or is commanded by another
+
+
+def test_another_program_that_takes_the_next_number_latches():
+    flown = in_mode(Mode.AUTO)
+    flown.beam.obey(flown.sent[-1].model_copy(update={"seq": flown.state.command_seq + 1}), flown.now_ns)
+    flown.propose()
+    assert flown.mode is Mode.BLANK_LATCHED
+    assert "another program commands the beam" in (flown.state.latched_by or "")
+
+
+def test_a_lease_that_this_guard_did_not_grant_latches_and_is_charged():
+    flown = in_mode(Mode.AUTO)
+    granted_pC = flown.state.ledger.in_session_pC
+    flown.beam.until_pC = granted_pC
+    flown.take(flown.beam.status())
+    assert flown.mode is Mode.AUTO
+    flown.beam.until_pC = granted_pC + 1.0
+    flown.take(flown.beam.status())
+    assert flown.mode is Mode.BLANK_LATCHED
+    assert flown.state.ledger.charged_pC == granted_pC + 1.0
+    assert "which this guard didn't grant" in (flown.state.latched_by or "")
 
 
 @pytest.mark.parametrize("lie", [lambda pC: min(pC, 40.0), lambda pC: pC % 100.0])
