@@ -146,9 +146,15 @@ class FlightLog:
         if self.controller is not None and self.controller.state == "blanking":
             return self.controller.text
         if (now_ns - self.blanked_since_ns) / 1e9 > patience_s:
-            said = [f"{who.sender}: {who.text}" for who in (self.controller, self.guard) if who is not None]
-            return "; ".join((f"the beam has been off for {patience_s:g} s", *said))
+            why = self.controller if self._nothing_is_proposed else self.guard
+            said = "" if why is None else f": {why.text}"
+            return f"the beam has been off for {patience_s:g} s{said}"
         return None
+
+    @property
+    def _nothing_is_proposed(self) -> bool:
+        """The controller waits, and it's the one that says for what; else the guard says why the beam is off."""
+        return self.controller is not None and self.controller.state == "waiting"
 
     def latency_percentile_ms(self, percent: float) -> float | None:
         """From a spectrum's publication to the acknowledgement of the command that followed from it, ms."""

@@ -113,7 +113,10 @@ def test_a_real_line_scan_is_flown_as_it_says(tmp_path: Path, real_data: Path) -
     variables, mark = environment(tmp_path)
     for how, code in blocks():
         if how == "real":
-            assert "do not act on these forecasts" in run_to_its_end(code, tmp_path, variables)
+            said = run_to_its_end(code, tmp_path, variables)
+            assert "do not act on these forecasts" in said
+            assert ("--accept-flagged" in code) == ("at a phase of" in said)  # else the controller never had a phase
+            assert ("--accept-flagged" in code) != ("is flagged alignment_uncertain" in said)
     assert marked(mark) == []
 
 
@@ -121,7 +124,7 @@ def test_it_is_made_of_commands_that_are_run() -> None:
     """A block of commands that nobody tries goes stale."""
     text = TUTORIAL.read_text(encoding="utf-8")
     hows = [how for how, _ in blocks()]
-    assert (hows.count("terminal"), hows.count("real")) == (4, 2)
+    assert (hows.count("terminal"), hows.count("real")) == (4, 3)
     fences = re.findall(r"^```(\S.*)$", text, re.MULTILINE)
     assert len(fences) == len(hows)
     assert shutil.which("bash")

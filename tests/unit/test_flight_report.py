@@ -103,7 +103,9 @@ def test_a_beam_that_is_off_for_want_of_a_proposal_may_come_back_for_a_while() -
         beam(blanked=False), guard("auto"), controller("controlling"), guard("blank"), beam(blanked=True, at_s=10)
     )
     assert log.over(20 * SECOND, 15.0) is None
-    assert "off for 15 s" in (log.over(26 * SECOND, 15.0) or "")
+    assert log.over(26 * SECOND, 15.0) == "the beam has been off for 15 s: it is blank"
+    log.take(controller("waiting"))  # then it's the controller that knows for what
+    assert log.over(26 * SECOND, 15.0) == "the beam has been off for 15 s: the controller is waiting"
     log.take(beam(blanked=False, at_s=27))
     assert log.over(99 * SECOND, 15.0) is None
 
@@ -164,6 +166,17 @@ def test_a_phase_that_does_not_follow_from_dose_alone_has_no_dose_of_its_ceiling
     healing = report(Truth(0.25, 250.0, np.empty(0), np.empty(0)))
     assert (healing.utilisation, healing.overshoot) == (None, 0.0)
     assert healing.phase_steps == []
+
+
+def test_forecasts_that_were_not_used_are_told_but_not_those_that_were_overtaken() -> None:
+    told = {"alignment_uncertain": 8, "skipped": 2}
+    discarding = controller("waiting").model_copy(update={"discarded": 10, "discarded_by": told})
+    dropped = FlightReport(heard(discarding, frame(0)), "preserve", True, "over", None)
+    assert "The controller did not use 8 of the forecasts: alignment_uncertain 8." in dropped.lines()
+    assert (dropped.figures()["discarded"], dropped.figures()["discarded_by"]) == (10, told)
+    overtaken = discarding.model_copy(update={"discarded_by": {"skipped": 2}})
+    lines = FlightReport(heard(overtaken, frame(0)), "preserve", True, "over", None).lines()
+    assert not any("did not use" in line for line in lines)
 
 
 def test_the_change_of_each_frame_in_the_transition_is_counted() -> None:
