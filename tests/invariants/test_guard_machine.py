@@ -253,12 +253,17 @@ class GuardMachine(RuleBasedStateMachine):
 
     @rule()
     def every_lease_ends_by_itself(self) -> None:
-        """3, 7: whatever mode, an instrument that is told nothing blanks itself."""
-        until_ns = self.now_ns + round((LIMITS.max_lease_s + LIMITS.max_dwell_s + 0.5) * S)
+        """3, 7: whatever mode, a guard that hears nothing soon grants nothing more, and the instrument blanks itself."""
+        silent_ns = self.now_ns + round(LIMITS.silent_after_s * S)
+        until_ns = silent_ns + round((LIMITS.max_lease_s + LIMITS.max_dwell_s + 0.5) * S)
         self.on_the_way.clear()
-        self.beam.advance(until_ns)
+        while self.now_ns < until_ns:
+            self.now_ns += S // 4
+            self.beam.advance(self.now_ns)
+            effects = self.take(Tick(), "lost")
+            leases = [e for e in effects if isinstance(e, Send) and e.command.lease_s is not None]
+            assert not leases or self.now_ns <= silent_ns
         assert not self.beam.on
-        self.now_ns = until_ns
 
     def _proposal(self, **changes: object) -> Proposal:
         self.seq += 1
