@@ -251,8 +251,8 @@ class GuardMachine(RuleBasedStateMachine):
                 self.take(self.beam.status())
             self.take(Tick())
 
-    @rule()
-    def every_lease_ends_by_itself(self) -> None:
+    @rule(network=st.sampled_from(["lost", "absent"]))
+    def every_lease_ends_by_itself(self, network: str) -> None:
         """3, 7: whatever mode, a guard that hears nothing soon grants nothing more, and the instrument blanks itself."""
         silent_ns = self.now_ns + round(LIMITS.silent_after_s * S)
         until_ns = silent_ns + round((LIMITS.max_lease_s + LIMITS.max_dwell_s + 0.5) * S)
@@ -260,7 +260,7 @@ class GuardMachine(RuleBasedStateMachine):
         while self.now_ns < until_ns:
             self.now_ns += S // 4
             self.beam.advance(self.now_ns)
-            effects = self.take(Tick(), "lost")
+            effects = self.take(Tick(), network)
             leases = [e for e in effects if isinstance(e, Send) and e.command.lease_s is not None]
             assert not leases or self.now_ns <= silent_ns
         assert not self.beam.on
