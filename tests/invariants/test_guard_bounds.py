@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from math import nan
 
+import pytest
+
+from controller.guard_events import Decide
 from controller.ledger import Ledger
 from controller.limits import Admitted, Bounds, Broken, Rate, admitted, bounds_for
 from tests.invariants.logbook import INSTRUMENT, LIMITS, Flight
@@ -34,6 +37,13 @@ def test_a_nan_never_passes():
     assert (fit.lease_s, fit.clamped and fit.clamped.limit) == (1.5, "max_lease_s")
     refused = admitted(BOUNDS, Rate(0.4, 100.0), 1.0, nan)
     assert isinstance(refused, Broken)
+    assert "is below the 0 pA" in refused.reason
+
+
+def test_no_current_is_no_beam_also_where_the_instrument_goes_down_to_none():
+    refused = admitted(BOUNDS, Rate(0.4, 0.0), 1.0, 250.0)
+    assert isinstance(refused, Broken)
+    assert refused.limit == "min_current_pA"
 
 
 def test_the_dose_of_a_frame_is_its_dwell_times_its_current():
@@ -62,3 +72,43 @@ def test_a_lease_may_take_the_budget_to_its_very_end():
 def test_what_cant_be_ruled_out_is_charged_as_it_is_also_beyond_the_budget():
     ledger = Ledger(100.0, session="a", reported_pC=150.0).charge(140.0)
     assert (ledger.granted_pC, ledger.charged_pC) == (140.0, 150.0)
+
+
+def test_a_command_expires_at_the_latest_when_the_clock_ends():
+    f = Flight().armed()
+    f.state = replace(f.state, instrument_ns=2**63 - 1, instrument_heard_ns=f.now_ns)
+    f.operate("blank")
+    assert [command.expires_mono_ns for command in f.commands] == [2**63 - 1]
+
+
+def test_an_override_is_renewed_every_50_ms_at_most_whatever_is_said_of_its_lease():
+    f = Flight().armed()
+    f.later(0.5).operate("override")
+    f.answer()
+    f.later(0.05 - 1e-9).status(lease=f.lease(0.02))
+    assert f.commands == []
+    f.wait(1e-9)
+    assert len(f.commands) == 1
+
+
+def test_a_small_lease_is_told_as_small_as_it_is():
+    f = Flight().armed(current_pA=5.0, ordered_pA=5.0)
+    f.later(0.5).propose(dwell_s=0.05, beam_current_pA=5.0, lease_s=0.1)
+    f.answer()
+    [decided] = [effect for effect in f.effects if isinstance(effect, Decide)]
+    assert decided.lease_dose_pC == pytest.approx(5.0 * (0.1 + INSTRUMENT.blank_delay_s))
+
+
+def test_the_length_of_a_lease_is_whole_nanoseconds():
+    f = Flight().armed()
+    f.later(0.5).propose(lease_s=0.5000000004)
+    assert isinstance(f.state.lease_lasts_ns, int)
+    assert f.state.lease_lasts_ns == 500_000_000
+
+
+def test_a_lease_leaves_room_for_the_instruments_rounding_and_no_more():
+    ledger = Ledger(100.0, session="a")
+    assert ledger.lease_until(200.0, 0.0) == pytest.approx(100.0 - 2e-7, abs=1e-12)
+    granted = ledger.grant(50.0, 0.0)
+    assert granted is not None
+    assert granted.granted_pC == pytest.approx(50.0 + 5e-8, abs=1e-12)

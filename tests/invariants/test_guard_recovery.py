@@ -55,6 +55,12 @@ def test_a_lost_entry_is_charged_as_the_longest_lease_at_the_highest_current():
     assert state.ledger == Ledger(5000.0, 100.0, "session-a", 200.0 + 300.0 * 2.5, 50.0)
 
 
+def test_a_lost_entry_is_charged_by_limits_that_are_wider_than_before():
+    limits = replace(LIMITS, budget_pC=5000.0, max_current_pA=300.0, max_lease_s=4.0, command_within_s=1.0)
+    state = recovered(entry(Ledger(5000.0, 100.0, "session-a", 200.0, 50.0)), limits, torn=True)
+    assert state.ledger.granted_pC == 200.0 + 300.0 * 5.0
+
+
 def test_a_lost_entry_is_charged_by_the_limits_it_was_decided_with_and_at_the_instruments_current():
     """Which may be another guard's than those of this one; and the beam may have a current that no guard would order."""
     wide, narrow = (

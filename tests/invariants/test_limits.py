@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from controller.guardd import GuardSettings
 from controller.limits import (
-    LONGEST_RISE_S,
     Admitted,
     Bounds,
     Broken,
@@ -39,6 +39,10 @@ def start(**changes: object) -> SessionStart:
 
 def test_sound_limits_contradict_nothing():
     assert contradiction(LIMITS) is None
+
+
+def test_what_a_person_leaves_out_is_what_the_settings_say():
+    assert Limits(budget_pC=1000.0, max_current_pA=500.0) == GuardSettings(budget_pC=1000.0).limits
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 0.0, -1.0])
@@ -130,6 +134,7 @@ def test_an_instrument_without_a_lowest_current_goes_down_to_none():
         (Rate(0.4, 100.0), 2.0, 300.0, Admitted(Rate(0.4, 100.0), 2.0, None), None),
         (Rate(0.4, 300.0), 2.0, 300.0, Admitted(Rate(0.4, 300.0), 2.0, None), None),
         (Rate(0.4, 900.0), 2.0, 400.0, Rate(0.4, 300.0), "max_current_pA"),
+        (Rate(0.4, 900.0), 2.0, 300.0, Rate(0.4, 300.0), "max_current_pA"),
         (Rate(0.4, 900.0), 2.0, 150.0, Rate(0.4, 150.0), "increase_pA_per_s"),
         (Rate(0.4, 100.0), 2.0, 50.0, Rate(0.4, 50.0), "increase_pA_per_s"),
         (Rate(0.01, 100.0), 2.0, 300.0, Rate(0.05, 100.0), "min_dwell_s"),
@@ -174,7 +179,7 @@ def test_whatever_is_wanted_what_passes_is_within_all_limits(dwell_s, current_pA
 
 def test_the_current_rises_with_time_and_a_pause_saves_up_no_jump():
     assert highest_current_pA(LIMITS, 50.0, 0.5) == 50.0 + 100.0 * 0.5
-    assert highest_current_pA(LIMITS, 50.0, 60.0) == 50.0 + 100.0 * LONGEST_RISE_S
+    assert highest_current_pA(LIMITS, 50.0, 60.0) == 150.0
     assert highest_current_pA(LIMITS, 50.0, -1.0) == 50.0
 
 
@@ -189,7 +194,14 @@ def test_numbers_that_are_none_are_named():
 
 @pytest.mark.parametrize(
     ("ordered", "read", "is_another"),
-    [(100.0, 100.0, False), (100.0, 105.0, False), (100.0, 95.0, False), (100.0, 105.1, True), (100.0, 94.9, True)],
+    [
+        (100.0, 100.0, False),
+        (100.0, 105.0, False),
+        (100.0, 95.0, False),
+        (100.0, 105.1, True),
+        (100.0, 94.9, True),
+        (-100.0, -105.0, False),
+    ],
 )
 def test_a_readback_within_the_tolerance_is_what_was_ordered(ordered, read, is_another):
     assert differs(ordered, read, 0.05) is is_another

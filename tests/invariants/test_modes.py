@@ -98,3 +98,8 @@ def test_stale_proposals_and_a_spent_budget_hold():
     assert after(Mode.OVERRIDE, ModeEvent.LEASE_ENDED) is Mode.DISARMED
     assert after(Mode.OVERRIDE, ModeEvent.SOURCE_SILENT) is Mode.DISARMED
     assert after(Mode.OVERRIDE, ModeEvent.CONTROLLER_BLANK) is Mode.OVERRIDE
+
+
+@pytest.mark.parametrize("mode", [mode for mode in Mode if mode is not Mode.BLANK_LATCHED])
+def test_clear_leads_out_of_the_latch_and_out_of_nothing_else(mode):
+    assert after(mode, ModeEvent.OPERATOR_CLEAR) is mode
