@@ -7,10 +7,12 @@ from math import nan
 
 import pytest
 
-from controller.guard_events import Decide
+from controller.guard_events import Acknowledged, Decide
 from controller.ledger import Ledger
 from controller.limits import Admitted, Bounds, Broken, Rate, admitted, bounds_for
-from tests.invariants.logbook import INSTRUMENT, LIMITS, Flight
+from controller.modes import Mode
+from eelstm_stream.wire.messages import MAX_SEQ
+from tests.invariants.logbook import BEHIND_NS, INSTRUMENT, LIMITS, Flight, S
 
 BOUNDS = Bounds(
     min_current_pA=0.0, max_current_pA=250.0, min_dwell_s=0.05, max_dwell_s=0.8, max_lease_s=1.5, orders_current=True,
@@ -112,3 +114,85 @@ def test_a_lease_leaves_room_for_the_instruments_rounding_and_no_more():
     granted = ledger.grant(50.0, 0.0)
     assert granted is not None
     assert granted.granted_pC == pytest.approx(50.0 + 5e-8, abs=1e-12)
+
+
+def test_an_instrument_without_numbers_left_gets_no_lease():
+    f = Flight().armed()
+    f.state = replace(f.state, command_seq=MAX_SEQ)
+    f.later(0.5).propose()
+    [decided] = [effect for effect in f.effects if isinstance(effect, Decide)]
+    assert (decided.outcome, decided.limit) == ("refused", "seq")
+    assert f.commands == []
+
+
+def test_a_current_above_what_the_instrument_says_it_can_do_is_reckoned_with():
+    f = Flight().armed(taken=3, blanked=False, will_blank=False, current_pA=260.0)
+    f.answer("unknown")
+    f.propose(lease_s=1.0)
+    assert [command.lease_until_dose_pC for command in f.commands] == [pytest.approx(260.0)]
+
+
+def test_a_lease_begins_at_no_more_than_what_was_granted():
+    f = Flight().flying()
+    granted_pC = f.state.ledger.in_session_pC
+    f.later(1.4).propose(lease_s=1.0)
+    assert f.commands[-1].lease_until_dose_pC == pytest.approx(granted_pC + 100.0)
+
+
+def test_word_of_an_answer_without_the_answer_changes_no_order():
+    f = Flight().flying()
+    orders = f.state.orders
+    f.take(Acknowledged(99, "accepted"))
+    assert f.state.orders == orders != ()
+
+
+def test_a_lease_that_the_instrument_doesnt_speak_of_lasts_as_granted():
+    f = Flight().armed()
+    f.later(0.5).propose(lease_s=1.0)
+    f.answer(lease=None)
+    assert f.state.lease_lasts_ns == S
+
+
+def test_a_lease_that_has_ended_as_its_answer_comes_has_no_length_to_be_told():
+    f = Flight().armed()
+    f.later(0.5).propose(lease_s=1.0)
+    f.answer(blanked=True, will_blank=True, lease=f.lease(1.0))
+    assert (f.state.lease_ends_ns, f.state.lease_lasts_ns) == (None, S)
+
+
+def test_the_dose_of_an_older_status_counts_and_a_status_without_one_counts_nothing():
+    f = Flight().flying()
+    f.later(0.1).status(dose_pC=10.0)
+    f.status(sent_s_ago=0.05, dose_pC=12.0)
+    assert f.state.ledger.reported_pC == 12.0
+    f.status(sent_s_ago=0.05, dose_pC=None)
+    assert f.state.ledger.reported_pC == 12.0
+
+
+def test_a_dose_that_nobody_granted_latches_also_in_an_older_status():
+    f = Flight().armed()
+    f.status(sent_s_ago=0.05, dose_pC=5.0)
+    assert f.state.mode is Mode.BLANK_LATCHED
+
+
+def test_an_instrument_is_believed_from_the_first_nanosecond_of_its_clock():
+    f = Flight()
+    f.start()
+    f.now_ns = BEHIND_NS
+    f.status()
+    assert f.state.beam_is_off
+
+
+def test_a_first_command_was_anothers_too():
+    f = Flight()
+    f.start()
+    f.status(taken=0, blanked=False)
+    assert f.state.others_ordered
+
+
+def test_what_cant_be_read_is_not_told_anew_where_its_count_has_no_name_left():
+    f = Flight()
+    f.start()
+    f.state = replace(f.state, refused_by=tuple((f"limit-{i}", 1) for i in range(48)))
+    f.malformed("operator")
+    assert f.effects == ()
