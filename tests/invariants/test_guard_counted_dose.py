@@ -54,3 +54,19 @@ def test_a_cut_takes_one_frame_at_most():
     f.propose(blank=True)
     f.answer(dose_pC=80.0 * ROUNDED - (1 + LIMITS.readback_tolerance) * 40.0)
     assert f.state.mode is Mode.BLANK
+
+
+def test_a_dose_that_stands_still_is_charged_at_the_highest_current_that_may_hold():
+    f = Flight().flying()
+    f.later(0.1).status(dose_pC=80.0, next=2)
+    charged_pC = f.state.ledger.in_session_pC
+    f.later(0.1).status(dose_pC=80.0, next=3, current_pA=104.0)
+    assert f.state.ledger.in_session_pC == pytest.approx(charged_pC + 104.0 * (1.0 + 0.02))
+
+
+def test_a_lease_that_nobody_granted_is_another_programs():
+    f = Flight().flying()
+    lease = f.lease(1.0).model_copy(update={"until_dose_pC": 500.0})
+    f.later(0.1).status(dose_pC=5.0, lease=lease)
+    assert f.state.mode is Mode.BLANK_LATCHED
+    assert "commander" in dict(f.state.refused_by)
