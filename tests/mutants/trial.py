@@ -17,7 +17,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import accumulate
+from itertools import accumulate, islice
 from pathlib import Path
 from types import FrameType, ModuleType
 
@@ -159,4 +159,4 @@ def _first_that_fails(items: list[pytest.Item]) -> int | None:
 
 
 def _first(waiting: Iterator[Mutant], count: int) -> Iterable[Mutant]:
-    return [mutant for mutant, _ in zip(waiting, range(count), strict=False)]
+    return list(islice(waiting, count))
