@@ -29,7 +29,7 @@ check: $(ALL_STAMP)  ## ruff, mypy, import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-mutants: $(ALL_STAMP)  ## the guard broken, each check in turn: a test must notice; under two minutes
+mutants: $(ALL_STAMP)  ## the guard broken, each check in turn: lists where no test notices; some minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.mutants
 
 format: $(ALL_STAMP)  ## let ruff mend what it can
