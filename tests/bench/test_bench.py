@@ -20,7 +20,11 @@ def test_latency(model_file: Path) -> None:
     assert (done.code, done.left_behind) == (0, [])
     figures = done.figures()
     assert set(figures) >= {"p50_ms", "p99_ms", "infer_p50_ms", "spectra", "missed"}
-    assert (figures["spectra"], figures["forecasts"], figures["missed"]) == (100, 93, 0)
+    assert (figures["spectra"], figures["forecasts"], figures["missed"]) == (
+        100,
+        92,
+        0,
+    )  # its frames are short of the reference dose: 9 fill a window of 8
     assert 0 < figures["p50_ms"] <= figures["p99_ms"] <= figures["max_ms"]
     assert figures["infer_p50_ms"] > 0
 
@@ -30,7 +34,7 @@ def test_throughput(model_file: Path) -> None:
     assert (done.code, done.left_behind) == (0, [])
     figures = done.figures()
     assert set(figures) >= {"spectra_per_s", "raw_windows_per_s", "missed"}
-    assert (figures["spectra"], figures["forecasts"], figures["missed"]) == (300, 293, 0)
+    assert (figures["spectra"], figures["forecasts"], figures["missed"]) == (300, 292, 0)
     assert figures["spectra_per_s"] > 0
     assert figures["raw_windows_per_s"] > 0
 

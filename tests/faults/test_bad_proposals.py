@@ -141,10 +141,12 @@ def test_advice_commands_nothing(armed: Played) -> None:
 
 def test_what_is_refused_stands_in_the_journal_with_its_reason(armed: Played) -> None:
     armed.propose(expires_mono_ns=1)
+    refused_seq = armed.seq
+    armed.propose()  # what leaves no lease is written down after it is said, and before the next is decided
     entries = [json.loads(line) for line in armed.flying.journal.read_text(encoding="utf-8").splitlines()]
     said: list[dict[str, Any]] = [
         effect["what"] for entry in entries for effect in entry.get("effects", ()) if effect["type"] == "Decide"
     ]
-    newest = next(what for what in reversed(said) if what.get("proposal_seq") == armed.seq)
-    assert (newest["outcome"], newest["limit"], newest["proposal_seq"]) == ("refused", "expired", armed.seq)
+    newest = next(what for what in reversed(said) if what.get("proposal_seq") == refused_seq)
+    assert (newest["outcome"], newest["limit"], newest["proposal_seq"]) == ("refused", "expired", refused_seq)
     assert "expired" in newest["reason"]

@@ -242,9 +242,9 @@ def resting() -> Iterator[Cockpit]:
         ({"blanked": False, "lease_s": 61.0}, "max_lease_s"),
         ({"blanked": False, "lease_s": 0.1}, "lease_s"),
         ({"blanked": True, "session": "another"}, "session"),
-        ({"blanked": True, "seq": 0}, "seq"),
-        ({"blanked": True, "expires_mono_ns": 0}, "expired"),
-        ({"blanked": True, "expires_mono_ns": 2**62}, "expires_mono_ns"),
+        ({"dwell_s": 0.2, "seq": 0}, "seq"),
+        ({"dwell_s": 0.2, "expires_mono_ns": 0}, "expired"),
+        ({"dwell_s": 0.2, "expires_mono_ns": 2**62}, "expires_mono_ns"),
     ],
 )
 def test_what_can_not_be_obeyed_is_refused_with_its_reason_and_changes_nothing(
